@@ -1,0 +1,58 @@
+# Everything a developer does here. Needed: Go; for `test` and `conformance` also Node.js
+# with npm. What else is missing is installed, with apt-get where that is possible.
+
+GOLANGCI_LINT = go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+GOVULNCHECK   = go run golang.org/x/vuln/cmd/govulncheck@v1.8.0
+
+LISTEN   ?= 127.0.0.1:8808
+FUZZTIME ?= 30s
+
+.PHONY: run build test bench conformance lint vuln fuzz clean compiler
+
+# The quickstart: a gateway with two MCP servers and two tokens, up until Ctrl-C.
+# Built first and not `go run`, so that SIGTERM reaches it too.
+run:
+	@go build -buildvcs=false -o .build/bin/quickstart ./examples/quickstart
+	@.build/bin/quickstart -listen $(LISTEN)
+
+# Caddy with the plugin, as ./caddy.
+build:
+	go build -o caddy ./xcaddy
+
+test: compiler
+	go vet ./...
+	@files=$$(find . -name '*.go' -not -path './.build/*' -not -path '*/node_modules/*' -exec gofmt -l {} +); \
+		if [ -n "$$files" ]; then echo "not formatted, run gofmt -w on: $$files"; exit 1; fi
+	go test -race -timeout 30m ./...
+
+# The race detector needs a C compiler.
+compiler:
+	@command -v "$$(go env CC)" >/dev/null || { apt-get update -qq && apt-get install -y -qq gcc libc6-dev; }
+
+# What security costs: ends with one line "secured/plain: R".
+bench:
+	@go run ./integration/bench
+
+# The official MCP conformance suite, directly and through the gateway.
+conformance:
+	@go run ./integration/conformance
+
+lint:
+	$(GOLANGCI_LINT) run
+
+# Known vulnerabilities in what is called. VULNDB names another database than the public
+# one, for a machine that cannot reach it, as file:///folder/of/osv/files.
+vuln:
+	$(GOVULNCHECK) $(if $(VULNDB),-db $(VULNDB)) ./...
+
+# Every fuzz target, FUZZTIME each.
+fuzz:
+	@for package in $$(go list ./...); do \
+		for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz'); do \
+			echo "== $$package $$target"; \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package || exit 1; \
+		done; \
+	done
+
+clean:
+	rm -rf .build caddy

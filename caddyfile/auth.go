@@ -1,0 +1,158 @@
+package caddyfile
+
+import (
+	"encoding/json"
+	"slices"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token/keys"
+)
+
+// parseAuth sets up the mcp_auth handler. Syntax:
+//
+//	mcp_auth [<matcher>] {
+//		public_url <url>
+//		server     <names...>
+//		issuer     <issuer> {
+//			audience    <values...>
+//			jwks_url    <url>
+//			key_file    <files...>
+//			secret      <value>
+//			keys        <module> ...
+//			algorithms  <names...>
+//			token_types <names...>
+//			jti         optional
+//			leeway      <duration>
+//		}
+//		role <name> {
+//			when  <claim> <values...>
+//			allow <permission> [<objects...>]
+//		}
+//		scopes_supported <scopes...>
+//		allowed_origins  <origins...>
+//		allowed_hosts    <hosts...>
+//		max_body         <size>
+//		max_answer       <size>
+//		body_timeout     <duration>
+//		token_cache      <number>
+//	}
+func parseAuth(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+	b := &block{helper: h}
+	h.Next() // consume directive name
+	if err := b.parse(h.Dispenser, authOnly); err != nil {
+		return nil, err
+	}
+	return &b.auth, nil
+}
+
+var authWords = words{
+	"issuer": {parseIssuer, false},
+	"role":   {parseRole, false},
+	"allowed_origins": {func(b *block, d *caddyfile.Dispenser) (err error) {
+		b.auth.AllowedOrigins, err = list(d)
+		return err
+	}, true},
+	"allowed_hosts": {func(b *block, d *caddyfile.Dispenser) (err error) {
+		b.auth.AllowedHosts, err = list(d)
+		return err
+	}, true},
+	"max_body": {func(b *block, d *caddyfile.Dispenser) (err error) {
+		b.auth.MaxBody, err = size(d)
+		return err
+	}, true},
+	"max_answer": {func(b *block, d *caddyfile.Dispenser) error {
+		n, err := size(d)
+		b.auth.MaxAnswer = int(n)
+		return err
+	}, true},
+	"body_timeout": {func(b *block, d *caddyfile.Dispenser) (err error) {
+		b.auth.BodyTimeout, err = duration(d)
+		return err
+	}, true},
+	"token_cache": {func(b *block, d *caddyfile.Dispenser) (err error) {
+		b.auth.TokenCache, err = number(d)
+		return err
+	}, true},
+}
+
+func parseIssuer(b *block, d *caddyfile.Dispenser) error {
+	name, err := one(d)
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(b.auth.Issuers, func(iss *token.Issuer) bool { return iss.Issuer == name }) {
+		return d.Errf("issuer %s is given twice; write it once", name)
+	}
+	issuer := &token.Issuer{Issuer: name}
+	seen := map[string]bool{}
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		option := d.Val()
+		if seen[option] {
+			return d.Errf("%s is given twice; write it once", option)
+		}
+		seen[option] = true
+		switch option {
+		case "audience":
+			issuer.Audiences, err = list(d)
+		case "algorithms":
+			issuer.Algorithms, err = list(d)
+		case "token_types":
+			issuer.TokenTypes, err = list(d)
+		case "leeway":
+			issuer.Leeway, err = duration(d)
+		case "jti":
+			var value string
+			if value, err = one(d); err == nil && value != "optional" {
+				err = d.Errf("jti may only be 'optional', not '%s'; without it the claim is required", value)
+			}
+			issuer.JTIOptional = true
+		case "jwks_url", "key_file", "secret", "keys":
+			if issuer.KeysRaw != nil {
+				return d.Errf("an issuer has one source of keys; %s is a second", option)
+			}
+			issuer.KeysRaw, err = parseKeys(d)
+		default:
+			return d.Errf(errUnknownWord, "issuer", option,
+				"algorithms, audience, jti, jwks_url, key_file, keys, leeway, secret, token_types")
+		}
+		if err != nil {
+			return err
+		}
+	}
+	b.auth.Issuers = append(b.auth.Issuers, issuer)
+	// An issuer that is no URL, or whose secret we share, has no metadata that a
+	// client could use.
+	if isURL(name) && !seen["secret"] {
+		b.wellKnown.AuthorizationServers = append(b.wellKnown.AuthorizationServers, name)
+	}
+	return nil
+}
+
+// parseKeys reads where an issuer's keys come from: one of the words for the
+// sources that most will use, or keys and a module.
+func parseKeys(d *caddyfile.Dispenser) (json.RawMessage, error) {
+	switch d.Val() {
+	case "jwks_url":
+		url, err := one(d)
+		return object(keys.JWKS{URL: url}, "source", "jwks"), err
+	case "key_file":
+		files, err := list(d)
+		return object(keys.PEM{Files: files}, "source", "pem"), err
+	case "secret":
+		value, err := one(d)
+		return object(keys.Secret{Value: value}, "source", "secret"), err
+	}
+	if !d.NextArg() {
+		return nil, d.Err("keys needs the name of a key source")
+	}
+	name := d.Val()
+	module, err := caddyfile.UnmarshalModule(d, "mcp_gateway.key_sources."+name)
+	if err != nil {
+		return nil, err
+	}
+	return object(module, "source", name), nil
+}

@@ -1,0 +1,210 @@
+package caddyfile
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/dustin/go-humanize"
+
+	"github.com/caddymcp/caddy-mcp-gateway/internal/resource"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpproxy"
+	"github.com/caddymcp/caddy-mcp-gateway/wellknown"
+)
+
+// block is what the words of a directive's block add up to. One word may be for
+// several of the handlers.
+type block struct {
+	auth      mcpauth.Handler
+	proxy     mcpproxy.Handler
+	wellKnown wellknown.Handler
+
+	helper httpcaddyfile.Helper
+	// rules remembers where roles stand, for the errors that only a look at all
+	// of them can find.
+	rules []roleTokens
+}
+
+// word parses one word of a block, on which the dispenser stands.
+type word struct {
+	parse func(b *block, d *caddyfile.Dispenser) error
+	// once is whether it may stand only once.
+	once bool
+}
+
+// words are those of a directive.
+type words map[string]word
+
+func join(sets ...words) words {
+	all := words{}
+	for _, set := range sets {
+		maps.Copy(all, set)
+	}
+	return all
+}
+
+// common are the words that say what is protected.
+var common = words{
+	"public_url": {parsePublicURL, true},
+	"scopes_supported": {func(b *block, d *caddyfile.Dispenser) error {
+		scopes, err := list(d)
+		b.auth.ScopesSupported, b.wellKnown.ScopesSupported = scopes, scopes
+		return err
+	}, true},
+}
+
+// named is for directives that only have to know the servers' names.
+var named = words{
+	"server": {func(b *block, d *caddyfile.Dispenser) error {
+		names, err := list(d)
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			if err := b.addServer(d, name); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, false},
+}
+
+var (
+	gatewayWords   = join(common, authWords, wellKnownWords, proxyWords)
+	wellKnownOnly  = join(common, named, wellKnownWords, words{"authorization_server": {parseAuthorizationServer, false}})
+	authOnly       = join(common, named, authWords)
+	proxyOnly      = proxyWords
+	namesOf        = func(w words) string { return strings.Join(slices.Sorted(maps.Keys(w)), ", ") }
+	errUnknownWord = "unrecognized %s option '%s'; it has: %s"
+)
+
+// parse reads the block of a directive, on which the dispenser stands.
+func (b *block) parse(d *caddyfile.Dispenser, known words) error {
+	directive := d.Val()
+	if d.NextArg() {
+		return d.Errf("%s takes no argument here: '%s'; write options in a block", directive, d.Val())
+	}
+	seen := map[string]bool{}
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		name := d.Val()
+		w, ok := known[name]
+		if !ok {
+			return d.Errf(errUnknownWord, directive, name, namesOf(known))
+		}
+		if w.once && seen[name] {
+			return d.Errf("%s is given twice; write it once", name)
+		}
+		seen[name] = true
+		if err := w.parse(b, d); err != nil {
+			return err
+		}
+	}
+	return b.checkRoles()
+}
+
+func (b *block) addServer(d *caddyfile.Dispenser, name string) error {
+	if err := resource.CheckServer(name); err != nil {
+		return d.WrapErr(err)
+	}
+	if slices.Contains(b.auth.Servers, name) {
+		return d.Errf("server %s is given twice; list all of its upstreams in one place", name)
+	}
+	b.auth.Servers = append(b.auth.Servers, name)
+	b.wellKnown.Servers = b.auth.Servers
+	return nil
+}
+
+func parsePublicURL(b *block, d *caddyfile.Dispenser) error {
+	publicURL, err := one(d)
+	if err != nil {
+		return err
+	}
+	if !strings.Contains(publicURL, "{") {
+		if _, err := resource.Parse(publicURL); err != nil {
+			return d.WrapErr(err)
+		}
+	}
+	b.auth.PublicURL, b.wellKnown.PublicURL = publicURL, publicURL
+	return nil
+}
+
+// one reads the only argument of a word.
+func one(d *caddyfile.Dispenser) (string, error) {
+	name := d.Val()
+	args := d.RemainingArgs()
+	if len(args) != 1 {
+		return "", d.Errf("%s takes exactly one argument", name)
+	}
+	return args[0], nil
+}
+
+// list reads one argument or more.
+func list(d *caddyfile.Dispenser) ([]string, error) {
+	name := d.Val()
+	args := d.RemainingArgs()
+	if len(args) == 0 {
+		return nil, d.Errf("%s needs at least one argument", name)
+	}
+	return args, nil
+}
+
+func duration(d *caddyfile.Dispenser) (caddy.Duration, error) {
+	name := d.Val()
+	text, err := one(d)
+	if err != nil {
+		return 0, err
+	}
+	parsed, err := caddy.ParseDuration(text)
+	if err != nil || parsed <= 0 {
+		return 0, d.Errf("%s must be a time such as 30s or 24h, not '%s'", name, text)
+	}
+	return caddy.Duration(parsed), nil
+}
+
+func number(d *caddyfile.Dispenser) (int, error) {
+	name := d.Val()
+	text, err := one(d)
+	if err != nil {
+		return 0, err
+	}
+	var n int
+	if _, err := fmt.Sscanf(text, "%d", &n); err != nil || n <= 0 || fmt.Sprint(n) != text {
+		return 0, d.Errf("%s must be a positive number, not '%s'", name, text)
+	}
+	return n, nil
+}
+
+func size(d *caddyfile.Dispenser) (int64, error) {
+	name := d.Val()
+	text, err := one(d)
+	if err != nil {
+		return 0, err
+	}
+	n, err := humanize.ParseBytes(text)
+	if err != nil || n == 0 || n > 1<<31-1 {
+		return 0, d.Errf("%s must be a size such as 4MiB, not '%s'", name, text)
+	}
+	return int64(n), nil
+}
+
+// isURL reports whether an issuer's name can be published as a place to go to.
+func isURL(issuer string) bool {
+	if strings.Contains(issuer, "{") {
+		return true
+	}
+	u, err := url.Parse(issuer)
+	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != ""
+}
+
+// object is the JSON of a module inside another, which names it under key.
+func object(module any, key, name string) json.RawMessage {
+	return caddyconfig.JSONModuleObject(module, key, name, nil)
+}

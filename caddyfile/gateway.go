@@ -1,0 +1,132 @@
+package caddyfile
+
+import (
+	"encoding/json"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth"
+)
+
+// parseGateway sets up the whole gateway. It takes every word of mcp_well_known,
+// mcp_auth and mcp_proxy; the issuers are the authorization servers. So
+//
+//	mcp_gateway {
+//		public_url https://mcp.example.com
+//		issuer     https://login.example.com
+//		role analyst {
+//			when groups data-team
+//			allow tools.execute warehouse/query_*
+//		}
+//		server warehouse https://warehouse.internal/mcp
+//	}
+//
+// is short for
+//
+//	route {
+//		mcp_well_known {
+//			public_url https://mcp.example.com
+//			server warehouse
+//			authorization_server https://login.example.com
+//		}
+//		mcp_auth {
+//			public_url https://mcp.example.com
+//			server warehouse
+//			issuer https://login.example.com
+//			role analyst {
+//				when groups data-team
+//				allow tools.execute warehouse/query_*
+//			}
+//		}
+//		mcp_proxy {
+//			server warehouse https://warehouse.internal/mcp
+//		}
+//	}
+//
+// It answers every request: the site, or what the matcher leaves of it, is the
+// gateway's.
+func parseGateway(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
+	matcher, err := h.ExtractMatcherSet()
+	if err != nil {
+		return nil, err
+	}
+	b := &block{helper: h}
+	h.Next() // consume directive name
+	if err := b.parse(h.Dispenser, gatewayWords); err != nil {
+		return nil, err
+	}
+	for _, needed := range []struct {
+		word, example string
+		missing       bool
+	}{
+		{"public_url", "public_url https://mcp.example.com", b.auth.PublicURL == ""},
+		{"issuer", "issuer https://login.example.com", len(b.auth.Issuers) == 0},
+		{"server", "server tickets 10.0.0.7:3000", len(b.proxy.Servers) == 0},
+	} {
+		if needed.missing {
+			return nil, h.Errf("mcp_gateway needs %s; write a line such as: %s", needed.word, needed.example)
+		}
+	}
+	route := caddyhttp.Route{HandlersRaw: []json.RawMessage{
+		object(&b.wellKnown, "handler", "mcp_well_known"),
+		object(&b.auth, "handler", "mcp_auth"),
+		object(&b.proxy, "handler", "mcp_proxy"),
+	}}
+	if matcher != nil {
+		route.MatcherSetsRaw = []caddy.ModuleMap{matcher}
+	}
+	return []httpcaddyfile.ConfigValue{{Class: "route", Value: route}}, nil
+}
+
+// parseApp sets up the mcp_gateway app from the global option. Syntax:
+//
+//	mcp_gateway {
+//		session_idle_timeout       <duration>
+//		session_lifetime           <duration>
+//		max_sessions               <number>
+//		max_sessions_per_principal <number>
+//	}
+func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
+	if existing != nil {
+		return nil, d.Err("the global option mcp_gateway is given twice; write it once")
+	}
+	d.Next() // consume option name
+	if d.NextArg() {
+		return nil, d.ArgErr()
+	}
+	limits := new(mcpauth.SessionLimits)
+	seen := map[string]bool{}
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		option := d.Val()
+		if seen[option] {
+			return nil, d.Errf("%s is given twice; write it once", option)
+		}
+		seen[option] = true
+		var err error
+		switch option {
+		case "session_idle_timeout":
+			limits.IdleTimeout, err = duration(d)
+		case "session_lifetime":
+			limits.Lifetime, err = duration(d)
+		case "max_sessions":
+			limits.Max, err = number(d)
+		case "max_sessions_per_principal":
+			limits.MaxPerPrincipal, err = number(d)
+		default:
+			err = d.Errf(errUnknownWord, "mcp_gateway", option,
+				"max_sessions, max_sessions_per_principal, session_idle_timeout, session_lifetime")
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	app := &mcpauth.App{}
+	if len(seen) > 0 {
+		app.Sessions = limits
+	}
+	return httpcaddyfile.App{Name: "mcp_gateway", Value: caddyconfig.JSON(app, nil)}, nil
+}

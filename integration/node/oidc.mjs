@@ -1,0 +1,87 @@
+// An OpenID provider on loopback. It gives JWT access tokens (RFC 9068) for one
+// resource at a time: to services by client_credentials, and to users by the
+// authorization code flow, in which login_hint names who logs in, without a
+// password. The groups of both are claims of the token.
+import http from 'node:http';
+import { generateKeyPairSync } from 'node:crypto';
+import { Provider, errors } from 'oidc-provider';
+import { emit, endWithParent } from './harness.mjs';
+
+const { resources, redirect } = JSON.parse(process.env.OIDC_CONFIG);
+const groups = {
+    'full-service': ['full'],
+    'restricted-service': ['restricted'],
+    'no-group-service': [],
+    alice: ['full'],
+    bob: ['restricted']
+};
+
+const jwk = generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey.export({ format: 'jwk' });
+const service = id => ({
+    client_id: id,
+    client_secret: `${id}-secret`,
+    grant_types: ['client_credentials'],
+    redirect_uris: [],
+    response_types: []
+});
+const app = {
+    client_id: 'app',
+    client_secret: 'app-secret',
+    grant_types: ['authorization_code', 'refresh_token'],
+    redirect_uris: [redirect],
+    response_types: ['code']
+};
+
+function resourceServer(resource) {
+    if (!resources.includes(resource)) throw new errors.InvalidTarget();
+    return {
+        scope: 'mcp:read mcp:write',
+        audience: resource,
+        accessTokenFormat: 'jwt',
+        accessTokenTTL: 300,
+        jwt: { sign: { alg: 'RS256' } }
+    };
+}
+
+const server = http.createServer();
+server.listen(0, '127.0.0.1', () => {
+    const issuer = `http://127.0.0.1:${server.address().port}`;
+    const provider = new Provider(issuer, {
+        clients: [...Object.keys(groups).filter(id => id.endsWith('service')).map(service), app],
+        jwks: { keys: [{ ...jwk, use: 'sig', alg: 'RS256', kid: 'first' }] },
+        scopes: ['openid', 'offline_access', 'mcp:read', 'mcp:write'],
+        cookies: { keys: ['loopback only'] },
+        pkce: { required: () => true },
+        findAccount: (_, id) => (id in groups ? { accountId: id, claims: () => ({ sub: id }) } : undefined),
+        extraTokenClaims: (_, token) => ({ groups: groups[token.accountId ?? token.clientId] }),
+        interactions: { url: (_, interaction) => `/interaction/${interaction.uid}` },
+        features: {
+            devInteractions: { enabled: false },
+            clientCredentials: { enabled: true },
+            resourceIndicators: {
+                enabled: true,
+                // The Go SDK's client_credentials handler names no resource.
+                defaultResource: (_, client, oneOf) => oneOf ?? resources[0],
+                useGrantedResource: () => true,
+                getResourceServerInfo: (_, resource) => resourceServer(resource)
+            }
+        }
+    });
+    const fallback = provider.callback();
+    server.on('request', async (req, res) => {
+        if (!req.url.startsWith('/interaction/')) return fallback(req, res);
+        const { params, prompt, session } = await provider.interactionDetails(req, res);
+        const result = {};
+        if (prompt.name === 'login') {
+            result.login = { accountId: params.login_hint };
+        } else {
+            const grant = new provider.Grant({ accountId: session.accountId, clientId: params.client_id });
+            grant.addOIDCScope(params.scope);
+            for (const resource of [params.resource].flat()) grant.addResourceScope(resource, params.scope);
+            result.consent = { grantId: await grant.save() };
+        }
+        await provider.interactionFinished(req, res, result);
+    });
+    emit({ url: issuer });
+});
+endWithParent();

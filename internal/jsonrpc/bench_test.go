@@ -1,0 +1,57 @@
+package jsonrpc
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+func BenchmarkRead(b *testing.B) {
+	for _, size := range []int{0, 1 << 10, 100 << 10} {
+		body := []byte(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"query_orders","arguments":{"region":"eu","rows":[` +
+			strings.TrimSuffix(strings.Repeat(`{"id":1,"name":"some value"},`, size/30), ",") + `]},"_meta":{"progressToken":1}}}`)
+		b.Run(fmt.Sprintf("%dB", len(body)), func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetBytes(int64(len(body)))
+			for b.Loop() {
+				if _, _, err := Read(body); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkFilter reduces a tools/list of 1,000 tools of about 1 KB each.
+func BenchmarkFilter(b *testing.B) {
+	var list strings.Builder
+	list.WriteString(`{"jsonrpc":"2.0","id":1,"result":{"tools":[`)
+	for i := range 1000 {
+		if i > 0 {
+			list.WriteByte(',')
+		}
+		fmt.Fprintf(&list, `{"name":"tool_%d","description":%q,"inputSchema":{"type":"object","properties":{%s"z":{"type":"string"}}}}`,
+			i, strings.Repeat("d", 300), strings.Repeat(fmt.Sprintf(`"p%d":{"type":"string","description":"a parameter"},`, i), 1)+
+				`"a":{"type":"string","description":"a parameter of it"},"b":{"type":"string","description":"a parameter of it"},"c":{"type":"array","items":{"type":"string","description":"a parameter of it"}},"d":{"type":"string","description":"a parameter of it"},"e":{"type":"object","properties":{"f":{"type":"string","description":"a parameter of it"}}}`+",")
+	}
+	list.WriteString(`]}}`)
+	body := []byte(list.String())
+	var out []byte
+	b.ReportAllocs()
+	b.SetBytes(int64(len(body)))
+	for b.Loop() {
+		m, _, err := ReadAnswer(body)
+		if err != nil {
+			b.Fatal(err)
+		}
+		out = m[0].AppendFiltered(out[:0], body, Filter{Keep: func(_ List, key string) bool { return len(key)%2 == 0 }})
+	}
+}
+
+// TestReadAllocations guards the cost of the ordinary request.
+func TestReadAllocations(t *testing.T) {
+	body := []byte(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"ok","arguments":{"a":1}}}`)
+	if n := testing.AllocsPerRun(100, func() { _, _, _ = Read(body) }); n > 5 {
+		t.Errorf("%v allocations, want at most 5", n)
+	}
+}

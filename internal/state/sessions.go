@@ -1,0 +1,261 @@
+// Package state holds what must outlive the configuration that made it.
+package state
+
+import (
+	"container/list"
+	"crypto/rand"
+	"hash/maphash"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/caddymcp/caddy-mcp-gateway/internal/jsonrpc"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
+)
+
+// Owner is whom a session belongs to. The subject alone would not do: two issuers
+// may use the same one, and a client must not take over another client's session.
+type Owner struct {
+	Issuer, Subject, ClientID string
+}
+
+// Limits bound the table of sessions.
+type Limits struct {
+	// Idle ends a session that was not used for so long, unless a stream of it is
+	// open; Life ends it in any case.
+	Idle, Life time.Duration
+	// Max is how many sessions there may be, PerOwner how many of one owner. One
+	// more ends the one that was not used for longest.
+	Max, PerOwner int
+}
+
+// Sessions is the table of the MCP sessions that the gateway made (MCP 2025-03-26
+// to 2025-11-25, session management). It is safe for concurrent use.
+type Sessions struct {
+	mu     sync.Mutex
+	limits Limits
+	byID   map[string]*Session
+	// used has every session, the one used last in front; owned the same for each
+	// owner.
+	used  *list.List
+	owned map[Owner]*list.List
+}
+
+// Session is one session. Its exported fields do not change.
+type Session struct {
+	// ID is the gateway's own, UpstreamID the server's.
+	ID, UpstreamID string
+	Owner          Owner
+	Server         string
+	// Upstream is the address of the server that made it.
+	Upstream string
+	Created  time.Time
+
+	// The table's lock guards these.
+	lastUsed        time.Time
+	streams         int
+	inUsed, inOwned *list.Element
+
+	mu      sync.Mutex
+	version mcp.Version
+	// asked are the server's requests that were relayed and not yet answered.
+	asked map[jsonrpc.ID]struct{}
+	// events are the hashes of the last event ids that were relayed, next is where
+	// the next one goes once there are maxEvents.
+	events []uint64
+	next   int
+}
+
+const (
+	// maxAsked bounds the server's open requests of one session.
+	maxAsked = 1000
+	// maxEvents bounds how far back a stream of a session can be resumed.
+	maxEvents = 1024
+)
+
+var eventSeed = maphash.MakeSeed()
+
+// NewSessions returns an empty table.
+func NewSessions(limits Limits) *Sessions {
+	return &Sessions{
+		limits: limits,
+		byID:   make(map[string]*Session),
+		used:   list.New(),
+		owned:  make(map[Owner]*list.List),
+	}
+}
+
+// Destruct lets the table live in a caddy.UsagePool.
+func (*Sessions) Destruct() error { return nil }
+
+// SetLimits replaces the limits.
+func (t *Sessions) SetLimits(limits Limits) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.limits = limits
+	t.shrink(time.Now(), Owner{})
+}
+
+// Len is how many sessions there are, those included whose time is up and which
+// nobody asked for since.
+func (t *Sessions) Len() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.byID)
+}
+
+// Add makes a session's ID and enters it.
+func (t *Sessions) Add(s *Session, now time.Time) {
+	s.ID = rand.Text()
+	s.Created, s.lastUsed = now, now
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.byID[s.ID] = s
+	s.inUsed = t.used.PushFront(s)
+	mine := t.owned[s.Owner]
+	if mine == nil {
+		mine = list.New()
+		t.owned[s.Owner] = mine
+	}
+	s.inOwned = mine.PushFront(s)
+	t.shrink(now, s.Owner)
+}
+
+// Use returns the owner's session of that ID on a server, or nil: a session that
+// is somebody else's is as unknown as one that never was. When stream is true the
+// session does not idle until Release.
+func (t *Sessions) Use(id string, owner Owner, server string, stream bool, now time.Time) *Session {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := t.byID[id]
+	if s == nil || s.Owner != owner || s.Server != server {
+		return nil
+	}
+	if t.over(s, now) {
+		t.remove(s)
+		return nil
+	}
+	if stream {
+		s.streams++
+	}
+	t.touch(s, now)
+	return s
+}
+
+// Release ends what Use began with stream.
+func (t *Sessions) Release(s *Session, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s.streams--
+	if t.byID[s.ID] == s {
+		t.touch(s, now)
+	}
+}
+
+// Remove ends a session.
+func (t *Sessions) Remove(s *Session) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.byID[s.ID] == s {
+		t.remove(s)
+	}
+}
+
+func (t *Sessions) touch(s *Session, now time.Time) {
+	s.lastUsed = now
+	t.used.MoveToFront(s.inUsed)
+	t.owned[s.Owner].MoveToFront(s.inOwned)
+}
+
+func (t *Sessions) over(s *Session, now time.Time) bool {
+	return now.Sub(s.Created) >= t.limits.Life ||
+		s.streams == 0 && now.Sub(s.lastUsed) >= t.limits.Idle
+}
+
+// shrink drops what is over at the cold end, and what is too many.
+func (t *Sessions) shrink(now time.Time, owner Owner) {
+	if mine := t.owned[owner]; mine != nil {
+		for mine.Len() > t.limits.PerOwner {
+			t.remove(mine.Back().Value.(*Session))
+		}
+	}
+	for e := t.used.Back(); e != nil; e = t.used.Back() {
+		s := e.Value.(*Session)
+		if len(t.byID) <= t.limits.Max && !t.over(s, now) {
+			break
+		}
+		t.remove(s)
+	}
+}
+
+func (t *Sessions) remove(s *Session) {
+	delete(t.byID, s.ID)
+	t.used.Remove(s.inUsed)
+	mine := t.owned[s.Owner]
+	mine.Remove(s.inOwned)
+	if mine.Len() == 0 {
+		delete(t.owned, s.Owner)
+	}
+}
+
+// Asked notes that a request of the server was relayed to the session's owner. It
+// is false when too many are open.
+func (s *Session) Asked(id jsonrpc.ID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.asked) >= maxAsked {
+		return false
+	}
+	if s.asked == nil {
+		s.asked = make(map[jsonrpc.ID]struct{})
+	}
+	s.asked[id] = struct{}{}
+	return true
+}
+
+// Answer reports whether the server asked that and nobody has answered; from then
+// on it is answered.
+func (s *Session) Answer(id jsonrpc.ID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.asked[id]
+	delete(s.asked, id)
+	return ok
+}
+
+// Negotiated returns the revision that initialize negotiated; empty while its
+// answer is still under way.
+func (s *Session) Negotiated() mcp.Version {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.version
+}
+
+// SetNegotiated sets it.
+func (s *Session) SetNegotiated(v mcp.Version) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.version = v
+}
+
+// Relayed notes the id of an event that the session's owner was sent.
+func (s *Session) Relayed(event []byte) {
+	h := maphash.Bytes(eventSeed, event)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.events) < maxEvents {
+		s.events = append(s.events, h)
+		return
+	}
+	s.events[s.next] = h
+	s.next = (s.next + 1) % maxEvents
+}
+
+// WasRelayed reports whether an event of that id was among the last ones that the
+// session's owner was sent.
+func (s *Session) WasRelayed(event string) bool {
+	h := maphash.String(eventSeed, event)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Contains(s.events, h)
+}

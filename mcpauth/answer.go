@@ -1,0 +1,263 @@
+package mcpauth
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/sse"
+)
+
+// answer is the ResponseWriter through which a server's answer reaches the client.
+// What need not be looked into passes as it is. An event stream is looked into
+// event by event, and nothing of an event is sent before the whole is judged; a
+// JSON answer is kept back until it has been judged.
+type answer struct {
+	*caddyhttp.ResponseWriterWrapper
+	call   *Call
+	limit  int
+	cancel context.CancelCauseFunc
+	mode   mode
+	status int
+	// body is a JSON answer as far as it has come.
+	body   []byte
+	events *sse.Scanner
+	expiry *time.Timer
+}
+
+type mode uint8
+
+const (
+	undecided mode = iota
+	pass
+	stream
+	whole
+	// discard: the answer has been given, and what the server says is not sent.
+	discard
+)
+
+// errTokenOver ends a stream whose token's time is up.
+var errTokenOver = errors.New("the access token has expired")
+
+func newAnswer(w http.ResponseWriter, call *Call, limit int, cancel context.CancelCauseFunc) *answer {
+	return &answer{
+		ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w},
+		call:                  call,
+		limit:                 limit,
+		cancel:                cancel,
+	}
+}
+
+// WriteHeader decides, by the header of the server's answer, how it is treated.
+func (a *answer) WriteHeader(status int) {
+	if status >= 100 && status < 200 {
+		a.ResponseWriter.WriteHeader(status)
+		return
+	}
+	if a.mode != undecided {
+		return
+	}
+	a.status = status
+	header := a.Header()
+	if a.call.onHeader != nil {
+		if refusal := a.call.onHeader(status, header); refusal != nil {
+			a.refuse(refusal)
+			return
+		}
+	}
+	media, _, _ := mime.ParseMediaType(header.Get("Content-Type"))
+	ok := status >= 200 && status < 300
+	read := a.call.readJSON || a.call.filters()
+	switch {
+	case ok && media == "text/event-stream":
+		a.mode = stream
+	case status == http.StatusAccepted || status == http.StatusNoContent, ok && len(a.call.Messages) == 0:
+		// There is nothing to say.
+		a.mode = discard
+		header.Del("Content-Length")
+	case media == "application/json" && read:
+		a.mode = whole
+	case media == "application/json":
+		a.mode = pass
+	case ok && header.Get("Content-Length") == "0":
+		a.mode = discard
+	case ok:
+		a.fail("answer_type", errors.New("the answer is neither JSON nor an event stream"))
+		return
+	case read:
+		// An error whose text cannot be judged: its status is enough.
+		a.mode = discard
+		header.Del("Content-Length")
+	default:
+		a.mode = pass
+	}
+	if encoding := header.Get("Content-Encoding"); encoding != "" && encoding != "identity" && (a.mode == stream || a.mode == whole) {
+		a.mode = undecided
+		a.fail("answer_encoding", errors.New("the answer is compressed although that was not asked for"))
+		return
+	}
+	switch a.mode {
+	case stream:
+		header.Del("Content-Length")
+		a.events = sse.NewScanner(a.limit)
+		a.expiry = time.AfterFunc(time.Until(a.call.Principal.Deadline()), func() { a.cancel(errTokenOver) })
+	case whole:
+		header.Del("Content-Length")
+		return // sent when the whole has been judged
+	}
+	a.ResponseWriter.WriteHeader(status)
+}
+
+// Write takes a part of the answer's body.
+func (a *answer) Write(p []byte) (int, error) {
+	if a.mode == undecided {
+		a.WriteHeader(http.StatusOK)
+	}
+	switch a.mode {
+	case pass:
+		return a.ResponseWriter.Write(p)
+	case stream:
+		if err := a.events.Feed(p, a.event); err != nil {
+			a.call.logger.Error("event stream ended", zap.String("server", a.call.Server), zap.Error(err))
+			return 0, err
+		}
+	case whole:
+		if len(a.body)+len(p) > a.limit {
+			a.fail("answer_too_large", errors.New("the answer is larger than max_answer"))
+			return len(p), nil
+		}
+		a.body = append(a.body, p...)
+	}
+	return len(p), nil
+}
+
+// ReadFrom lets an answer that is not looked into be copied as fast as without us.
+func (a *answer) ReadFrom(r io.Reader) (int64, error) {
+	if a.mode == undecided {
+		a.WriteHeader(http.StatusOK)
+	}
+	if a.mode == pass {
+		return a.ResponseWriterWrapper.ReadFrom(r)
+	}
+	return io.Copy(struct{ io.Writer }{a}, r)
+}
+
+// FlushError implements http.ResponseController's Flush. An answer that is kept
+// back cannot be flushed.
+func (a *answer) FlushError() error {
+	if a.mode == whole || a.mode == undecided {
+		return nil
+	}
+	return http.NewResponseController(a.ResponseWriter).Flush()
+}
+
+// event judges one event of a stream and sends what may be sent of it.
+func (a *answer) event(e *sse.Event) error {
+	if e.HasID && a.call.onEvent != nil {
+		a.call.onEvent(e.ID)
+	}
+	if !e.HasData || len(e.Data) == 0 {
+		// A comment, an id to come back to, a time to wait.
+		_, err := a.ResponseWriter.Write(e.Raw)
+		return err
+	}
+	if t := string(e.Type); t != "" && t != "message" {
+		a.call.logger.Warn("event of an unknown type is dropped", zap.String("server", a.call.Server), zap.String("type", clip(t)))
+		return nil
+	}
+	judged, err := a.call.carry(e.Data)
+	if err != nil {
+		return err
+	}
+	if judged.bytes == nil {
+		return nil
+	}
+	raw := e.Raw
+	switch {
+	case loneCR(raw):
+		// Some clients end lines only at LF and would see other lines than we do.
+		e.Data = judged.bytes
+		raw = sse.AppendEvent(nil, e)
+	case judged.changed:
+		raw = e.AppendData(nil, judged.bytes)
+	}
+	_, err = a.ResponseWriter.Write(raw)
+	return err
+}
+
+// loneCR reports whether a CR ends a line by itself.
+func loneCR(raw []byte) bool {
+	for rest := raw; ; {
+		i := bytes.IndexByte(rest, '\r')
+		if i < 0 {
+			return false
+		}
+		if i+1 == len(rest) || rest[i+1] != '\n' {
+			return true
+		}
+		rest = rest[i+2:]
+	}
+}
+
+// finish judges and sends what was kept back. It is not called when the server's
+// answer was cut short, so that nothing is ever sent of half an answer.
+func (a *answer) finish() error {
+	switch a.mode {
+	case stream:
+		return a.events.Finish(a.event)
+	case whole:
+	default:
+		return nil
+	}
+	judged, err := a.call.carry(a.body)
+	if err != nil {
+		a.fail("answer_malformed", err)
+		return nil
+	}
+	if judged.bytes == nil {
+		a.fail("answer_refused", errors.New("the answer is none to the request"))
+		return nil
+	}
+	a.mode = pass
+	a.Header().Set("Content-Length", strconv.Itoa(len(judged.bytes)))
+	a.ResponseWriter.WriteHeader(a.status)
+	_, err = a.ResponseWriter.Write(judged.bytes)
+	return err
+}
+
+// stop releases what the answer holds on to.
+func (a *answer) stop() {
+	if a.expiry != nil {
+		a.expiry.Stop()
+	}
+}
+
+// fail answers for a server whose answer cannot be judged.
+func (a *answer) fail(reason string, err error) {
+	a.call.logger.Error("answer refused", zap.String("server", a.call.Server), zap.String("reason", reason), zap.Error(err))
+	a.refuse(a.call.Refuse(http.StatusBadGateway, mcp.CodeUpstream, reason, "the server's answer is not acceptable"))
+}
+
+func (a *answer) refuse(f *Refusal) {
+	a.mode, a.body = discard, nil
+	header := a.Header()
+	for _, name := range []string{"Content-Encoding", "Content-Length", "Etag", "Last-Modified", "Trailer"} {
+		header.Del(name)
+	}
+	f.WriteTo(a.ResponseWriter)
+}
+
+// Interface guards
+var (
+	_ http.ResponseWriter = (*answer)(nil)
+	_ io.ReaderFrom       = (*answer)(nil)
+)

@@ -1,0 +1,159 @@
+// Package mcpauth decides who may do what: the mcp_auth handler, which turns a
+// request into a Call that is allowed, and the mcp_gateway app, which keeps what
+// the gateway's handlers share and what must outlive a reload.
+package mcpauth
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
+)
+
+func init() {
+	caddy.RegisterModule(&App{})
+}
+
+// App holds what the gateway's handlers share. It needs no configuration: every
+// handler of the gateway brings it along.
+type App struct {
+	// Sessions bounds the table of MCP sessions (MCP 2025-03-26 to 2025-11-25).
+	// The table outlives reloads; it does not outlive the process.
+	Sessions *SessionLimits `json:"sessions,omitempty"`
+
+	sessions *state.Sessions
+	checks   map[string]func(now time.Time) error
+	now      func() time.Time
+}
+
+// SessionLimits bound the table of MCP sessions. A session that ends is answered
+// with 404 from then on, which makes a client begin another.
+type SessionLimits struct {
+	// IdleTimeout ends a session that was not used for so long and has no open
+	// stream. Default: 30m.
+	IdleTimeout caddy.Duration `json:"idle_timeout,omitempty"`
+
+	// Lifetime ends a session in any case. Default: 24h.
+	Lifetime caddy.Duration `json:"lifetime,omitempty"`
+
+	// Max is how many sessions there may be. One more ends the one that was not
+	// used for longest. Default: 100000.
+	Max int `json:"max,omitempty"`
+
+	// MaxPerPrincipal is the same for the sessions of one principal. Default:
+	// 1000.
+	MaxPerPrincipal int `json:"max_per_principal,omitempty"`
+}
+
+// pool holds the table of sessions over reloads: the next configuration takes it
+// before the last one gives it back.
+var pool = caddy.NewUsagePool()
+
+const sessionsKey = "sessions"
+
+// CaddyModule returns the Caddy module information.
+func (*App) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "mcp_gateway",
+		New: func() caddy.Module { return new(App) },
+	}
+}
+
+// Provision takes the shared state. It changes nothing of it: this configuration
+// may yet be rejected.
+func (a *App) Provision(caddy.Context) error {
+	if a.Sessions == nil {
+		a.Sessions = new(SessionLimits)
+	}
+	l := a.Sessions
+	for _, d := range []struct {
+		value *caddy.Duration
+		or    time.Duration
+	}{{&l.IdleTimeout, 30 * time.Minute}, {&l.Lifetime, 24 * time.Hour}} {
+		if *d.value == 0 {
+			*d.value = caddy.Duration(d.or)
+		}
+	}
+	if l.Max == 0 {
+		l.Max = 100_000
+	}
+	if l.MaxPerPrincipal == 0 {
+		l.MaxPerPrincipal = 1000
+	}
+	a.checks = make(map[string]func(time.Time) error)
+	a.now = time.Now
+	value, _, err := pool.LoadOrNew(sessionsKey, func() (caddy.Destructor, error) {
+		return state.NewSessions(l.limits()), nil
+	})
+	if err != nil {
+		return err
+	}
+	a.sessions = value.(*state.Sessions)
+	return nil
+}
+
+// Validate refuses limits that would end every session.
+func (a *App) Validate() error {
+	l := a.Sessions
+	if l.IdleTimeout < 0 || l.Lifetime < 0 || l.Max < 0 || l.MaxPerPrincipal < 0 {
+		return fmt.Errorf("the limits of sessions must be positive; leave one out for its default")
+	}
+	return nil
+}
+
+// Start applies the limits and has missing keys fetched.
+func (a *App) Start() error {
+	a.sessions.SetLimits(a.Sessions.limits())
+	a.Ready()
+	return nil
+}
+
+// Stop does nothing: requests of this configuration may still be running.
+func (*App) Stop() error { return nil }
+
+// Cleanup gives the shared state back, if it was taken.
+func (a *App) Cleanup() error {
+	if a.sessions == nil {
+		return nil
+	}
+	a.sessions = nil
+	_, err := pool.Delete(sessionsKey)
+	return err
+}
+
+// SessionTable returns the table of sessions.
+func (a *App) SessionTable() *state.Sessions { return a.sessions }
+
+// Check has /ready ask a question under a name. Modules call it in Provision.
+func (a *App) Check(name string, ready func(now time.Time) error) {
+	a.checks[name] = ready
+}
+
+// Ready asks every check: nil means ready. It never waits.
+func (a *App) Ready() map[string]error {
+	now := a.now()
+	results := make(map[string]error, len(a.checks))
+	for name, check := range a.checks {
+		results[name] = check(now)
+	}
+	return results
+}
+
+func (l *SessionLimits) limits() state.Limits {
+	return state.Limits{
+		Idle:     time.Duration(l.IdleTimeout),
+		Life:     time.Duration(l.Lifetime),
+		Max:      l.Max,
+		PerOwner: l.MaxPerPrincipal,
+	}
+}
+
+// Interface guards
+var (
+	_ caddy.App          = (*App)(nil)
+	_ caddy.Provisioner  = (*App)(nil)
+	_ caddy.Validator    = (*App)(nil)
+	_ caddy.CleanerUpper = (*App)(nil)
+)

@@ -1,0 +1,106 @@
+package mcpauth
+
+import (
+	"net/http"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/caddymcp/caddy-mcp-gateway/internal/jsonrpc"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
+)
+
+// Call is a request that mcp_auth has allowed: who sends it, to which server, and
+// what it says. It travels with the request to mcp_proxy, which carries it and may
+// ask to see what comes back.
+type Call struct {
+	Principal *Principal
+	// Server is the name of the server it is for.
+	Server string
+	// Version is the protocol revision it is judged by, VersionGiven whether the
+	// request named it. mcp_proxy knows better what a session negotiated, and
+	// sets it.
+	Version      mcp.Version
+	VersionGiven bool
+	// Messages are what a POST carries, more than one only in a batch; Body is
+	// their bytes, which are what is forwarded.
+	Messages []jsonrpc.Message
+	Batch    bool
+	Body     []byte
+
+	endpoint *endpoint
+	logger   *zap.Logger
+
+	// What mcp_proxy wants of the answer.
+	onHeader  func(status int, header http.Header) *Refusal
+	onMessage func(m *jsonrpc.Message, allowed bool) bool
+	onEvent   func(id []byte)
+	readJSON  bool
+}
+
+// callVar is the name of the Call among a request's variables.
+const callVar = "mcp.call"
+
+// CallOf returns the Call that mcp_auth made of a request, or nil if it did not
+// pass mcp_auth.
+func CallOf(r *http.Request) *Call {
+	c, _ := caddyhttp.GetVar(r.Context(), callVar).(*Call)
+	return c
+}
+
+// ID is that of the request, if the call is a single one.
+func (c *Call) ID() jsonrpc.ID {
+	if len(c.Messages) == 1 {
+		return c.Messages[0].ID
+	}
+	return ""
+}
+
+// Is reports whether the call is a single request of that method.
+func (c *Call) Is(method string) bool {
+	return len(c.Messages) == 1 && c.Messages[0].Method == method && c.Messages[0].Kind == jsonrpc.Request
+}
+
+// OnHeader has f see, and change, the header of the answer before the client does.
+// If it returns a refusal, that is the answer, and what the server says is not.
+func (c *Call) OnHeader(f func(status int, header http.Header) *Refusal) { c.onHeader = f }
+
+// OnMessage has f see each message that the server sends in a stream, or in a JSON
+// answer if ReadJSON was called, with whether the principal may be sent it. What f
+// returns decides.
+func (c *Call) OnMessage(f func(m *jsonrpc.Message, allowed bool) bool) { c.onMessage = f }
+
+// OnEvent has f see the id of each event of a stream that has one. f must not keep
+// it.
+func (c *Call) OnEvent(f func(id []byte)) { c.onEvent = f }
+
+// ReadJSON has JSON answers read even where there is nothing to filter.
+func (c *Call) ReadJSON() { c.readJSON = true }
+
+// Refuse makes a refusal that answers the call.
+func (c *Call) Refuse(status, code int, reason, message string) *Refusal {
+	f := refuse(status, code, reason, message)
+	f.ID = c.ID()
+	return f
+}
+
+// filters reports whether the answer to a POST can hold a list of which the
+// principal may not see everything.
+func (c *Call) filters() bool {
+	for i := range c.Messages {
+		m := mcp.Lookup(c.Messages[i].Method, mcp.Client, c.Messages[i].Kind, c.Version)
+		if m != nil && m.List != jsonrpc.NoList && !c.Principal.maySeeAll(c.Server, m.List) {
+			return true
+		}
+	}
+	return false
+}
+
+// filter is what the principal may see of a list.
+func (c *Call) filter() jsonrpc.Filter {
+	return jsonrpc.Filter{
+		Keep: func(list jsonrpc.List, key string) bool {
+			return c.Principal.maySee(c.Server, list, key)
+		},
+	}
+}

@@ -1,0 +1,298 @@
+package mcpauth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/resource"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/policy"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
+)
+
+func init() {
+	caddy.RegisterModule(&Handler{})
+}
+
+// Handler lets through what a principal may do with MCP servers, and nothing else.
+//
+// It is an OAuth 2.1 resource server (MCP authorization; RFC 6750, RFC 9728): each
+// request needs an access token in its Authorization header, issued by one of the
+// issuers for this gateway or for the server. The token's claims give roles, and
+// the roles' grants decide on each message. What is not granted is refused, and
+// does not reach the server; lists are reduced to what the principal may see.
+//
+// The servers' endpoints are `/servers/{name}/mcp` and, with a single server,
+// `/mcp`, below the path of the public URL. Requests for any other path are
+// answered with 404, so use a matcher to have other handlers beside it.
+//
+// Answers carry a JSON-RPC error whose `data.reason` is a stable word. An object
+// (tool, prompt, resource) that is not granted looks like one that does not exist.
+//
+// The handler sets the placeholder `{http.auth.user.id}`, the token's subject.
+type Handler struct {
+	// PublicURL is the URL under which clients reach the gateway, such as
+	// https://mcp.example.com. The identifiers for which tokens are issued are
+	// made from it, and never from a request. Required.
+	PublicURL string `json:"public_url,omitempty"`
+
+	// Servers are the names of the MCP servers. At least one is required.
+	Servers []string `json:"servers,omitempty"`
+
+	// Issuers are who may issue access tokens. At least one is required.
+	Issuers []*token.Issuer `json:"issuers,omitempty"`
+
+	// Roles say who may do what. A principal has every role whose conditions its
+	// token meets; without a role it may do nothing.
+	Roles []policy.Role `json:"roles,omitempty"`
+
+	// ScopesSupported are the scopes that a client is told to ask for when it
+	// has no valid token: the fewest that are of use. Default: none are named.
+	ScopesSupported []string `json:"scopes_supported,omitempty"`
+
+	// AllowedOrigins are the origins, beside that of the public URL, of web pages
+	// that may send requests. Requests without an Origin header do not come from
+	// a page. Default: none.
+	AllowedOrigins []string `json:"allowed_origins,omitempty"`
+
+	// AllowedHosts are the hosts, beside that of the public URL, by which the
+	// gateway may be addressed. Default: none.
+	AllowedHosts []string `json:"allowed_hosts,omitempty"`
+
+	// MaxBody is the size in bytes up to which a request's body is read.
+	// Default: 4 MiB.
+	MaxBody int64 `json:"max_body,omitempty"`
+
+	// BodyTimeout is how long a request's body may take to arrive. Default: 30s.
+	BodyTimeout caddy.Duration `json:"body_timeout,omitempty"`
+
+	// MaxAnswer is the size in bytes up to which a server's answer, or one event
+	// of its stream, is read when it has to be. Default: 32 MiB.
+	MaxAnswer int `json:"max_answer,omitempty"`
+
+	// TokenCache is how many verified tokens are remembered. Default: 10000.
+	TokenCache int `json:"token_cache,omitempty"`
+
+	logger    *zap.Logger
+	endpoints map[string]*endpoint
+	origins   *origins
+	policy    *policy.Policy
+	verifier  *token.Verifier
+	tokens    *token.Cache[*Principal]
+}
+
+// CaddyModule returns the Caddy module information.
+func (*Handler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.handlers.mcp_auth",
+		New: func() caddy.Module { return new(Handler) },
+	}
+}
+
+// Provision compiles the configuration. Nothing is fetched.
+func (h *Handler) Provision(ctx caddy.Context) error {
+	h.logger = ctx.Logger()
+	if h.MaxBody == 0 {
+		h.MaxBody = 4 << 20
+	}
+	if h.BodyTimeout == 0 {
+		h.BodyTimeout = caddy.Duration(30 * time.Second)
+	}
+	if h.MaxAnswer == 0 {
+		h.MaxAnswer = 32 << 20
+	}
+	publicURL, err := caddy.NewReplacer().ReplaceOrErr(h.PublicURL, true, true)
+	if err != nil {
+		return fmt.Errorf("public_url: %w", err)
+	}
+	base, err := resource.Parse(publicURL)
+	if err != nil {
+		return err
+	}
+	if len(h.Servers) == 0 {
+		return errors.New("no server is named; name each MCP server that can be reached")
+	}
+	if h.endpoints, err = endpoints(base, h.Servers); err != nil {
+		return err
+	}
+	if h.origins, err = newOrigins(base, h.AllowedOrigins, h.AllowedHosts); err != nil {
+		return err
+	}
+	if h.policy, err = policy.Compile(h.Roles); err != nil {
+		return err
+	}
+	if len(h.Issuers) == 0 {
+		return errors.New("no issuer of access tokens is configured; without one nobody can be let in")
+	}
+	for _, issuer := range h.Issuers {
+		if err := issuer.Provision(ctx); err != nil {
+			return fmt.Errorf("issuer %s: %w", issuer.Issuer, err)
+		}
+	}
+	if h.verifier, err = token.NewVerifier(h.Issuers, 0); err != nil {
+		return err
+	}
+	h.tokens = token.NewCache[*Principal](h.TokenCache)
+
+	app, err := ctx.App("mcp_gateway")
+	if err != nil {
+		return err
+	}
+	app.(*App).Check("keys", h.verifier.Ready)
+	return nil
+}
+
+// Validate refuses scopes and sizes that cannot be used.
+func (h *Handler) Validate() error {
+	for _, scope := range h.ScopesSupported {
+		if !token.ValidScope(scope) {
+			return fmt.Errorf("scope %q may hold visible ASCII without quotes and backslashes only (RFC 6749 section 3.3)", scope)
+		}
+	}
+	if h.MaxBody < 0 || h.MaxAnswer < 0 || h.BodyTimeout < 0 || h.TokenCache < 0 {
+		return errors.New("max_body, max_answer, body_timeout and token_cache must be positive; leave one out for its default")
+	}
+	return nil
+}
+
+const allowedMethods = "POST, GET, DELETE, OPTIONS"
+
+// ServeHTTP implements caddyhttp.MiddlewareHandler.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	call, refusal := h.admit(w, r)
+	if refusal != nil {
+		h.log(r, call, refusal)
+		refusal.WriteTo(w)
+		return nil
+	}
+	if call == nil {
+		return nil // a preflight, answered
+	}
+	conceal(r.Header)
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	caddyhttp.SetVar(ctx, callVar, call)
+	repl := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	repl.Set("http.auth.user.id", call.Principal.Subject)
+
+	a := newAnswer(w, call, h.MaxAnswer, cancel)
+	defer a.stop()
+	if err := next.ServeHTTP(a, r.WithContext(ctx)); err != nil {
+		return err
+	}
+	return a.finish()
+}
+
+// admit decides whether a request may pass. A nil Call without a refusal means
+// that it was answered.
+func (h *Handler) admit(w http.ResponseWriter, r *http.Request) (*Call, *Refusal) {
+	e := h.endpoint(r)
+	if e == nil {
+		return nil, refuse(http.StatusNotFound, mcp.CodeTransport, "no_endpoint", "there is no MCP endpoint here")
+	}
+	if refusal := h.origins.check(r); refusal != nil {
+		return nil, refusal
+	}
+	allowOrigin(w, r)
+	switch r.Method {
+	case http.MethodOptions:
+		preflight(w, r)
+		return nil, nil
+	case http.MethodPost, http.MethodGet, http.MethodDelete:
+	default:
+		refusal := refuse(http.StatusMethodNotAllowed, mcp.CodeTransport, "method", "this HTTP method is not allowed")
+		refusal.allow = allowedMethods
+		return nil, refusal
+	}
+	principal, refusal := h.authenticate(r, e, time.Now())
+	if refusal != nil {
+		return nil, refusal
+	}
+	call := &Call{Principal: principal, Server: e.server, endpoint: e, logger: h.logger}
+	if refusal := call.readHeader(r); refusal != nil {
+		return call, refusal
+	}
+	if r.Method == http.MethodPost {
+		if refusal := h.readBody(call, w, r); refusal != nil {
+			return call, refusal
+		}
+		if refusal := call.checkEra(r); refusal != nil {
+			return call, refusal
+		}
+	} else if refusal := call.checkBodiless(); refusal != nil {
+		return call, refusal
+	}
+	return call, call.judge()
+}
+
+// checkBodiless checks a GET or DELETE, which the stateless revisions do not have.
+func (c *Call) checkBodiless() *Refusal {
+	if _, known := mcp.Known(string(c.Version)); !known {
+		return unsupportedVersion("", string(c.Version))
+	}
+	if c.Version.Modern() {
+		refusal := refuse(http.StatusMethodNotAllowed, mcp.CodeTransport, "method", "this protocol version has only POST")
+		refusal.allow = http.MethodPost
+		return refusal
+	}
+	return nil
+}
+
+// conceal takes out of a request what must not go further: credentials, which are
+// for the gateway, and headers by which only the gateway itself may speak.
+func conceal(header http.Header) {
+	for name := range header {
+		if name == "Authorization" || name == "Cookie" || name == "Proxy-Authorization" ||
+			strings.HasPrefix(name, IdentityPrefix) {
+			delete(header, name)
+		}
+	}
+}
+
+// IdentityPrefix begins the names of the headers in which a server is told who the
+// principal is.
+const IdentityPrefix = "X-Mcp-"
+
+func (h *Handler) log(r *http.Request, c *Call, f *Refusal) {
+	entry := h.logger.Check(zap.InfoLevel, "refused")
+	if entry == nil {
+		return
+	}
+	fields := []zap.Field{zap.String("reason", f.Reason), zap.Int("status", f.Status)}
+	if c != nil {
+		fields = append(fields,
+			zap.String("server", c.Server), zap.String("issuer", c.Principal.Issuer), zap.String("subject", c.Principal.Subject))
+		if len(c.Messages) == 1 {
+			m := &c.Messages[0]
+			fields = append(fields, zap.String("method", clip(m.Method)),
+				zap.String("name", clip(m.Params.Name.Value)), zap.String("uri", clip(m.Params.URI.Value)))
+		}
+	}
+	if ip, ok := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string); ok {
+		fields = append(fields, zap.String("client_ip", ip))
+	}
+	entry.Write(fields...)
+}
+
+// clip bounds what a client can put into a log line.
+func clip(s string) string {
+	if len(s) > 200 {
+		return s[:200] + "..."
+	}
+	return s
+}
+
+// Interface guards
+var (
+	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddy.Validator             = (*Handler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+)

@@ -1,0 +1,246 @@
+package mcpauth
+
+import (
+	"bytes"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/caddymcp/caddy-mcp-gateway/internal/jsonrpc"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/policy"
+)
+
+// judge decides on every message of a call. If one is refused, all are.
+func (c *Call) judge() *Refusal {
+	p, e := c.Principal, c.endpoint
+	if !p.may(mcp.ServersUse, c.Server, policy.KindNone, "") {
+		return e.forbidden(c.ID(), p.scopesFor(mcp.ServersUse, c.Server, policy.KindNone, ""))
+	}
+	for i := range c.Messages {
+		refusal := c.judgeMessage(&c.Messages[i])
+		if refusal == nil {
+			continue
+		}
+		if c.Batch {
+			// No single answer can stand for a whole batch.
+			refusal.ID = ""
+			if refusal.Status == http.StatusOK {
+				refusal.Status = http.StatusForbidden
+			}
+		}
+		return refusal
+	}
+	return nil
+}
+
+func (c *Call) judgeMessage(m *jsonrpc.Message) *Refusal {
+	if m.Kind == jsonrpc.Response {
+		return nil // mcp_proxy knows whether it was asked for
+	}
+	method := mcp.Lookup(m.Method, mcp.Client, m.Kind, c.Version)
+	if method == nil {
+		if m.Kind == jsonrpc.Notification && mcp.IsRequest(m.Method) {
+			return refuse(http.StatusBadRequest, jsonrpc.CodeInvalidRequest, "id_missing", "a request needs an id")
+		}
+		return unknownMethod(m, c.Version)
+	}
+	if c.Batch && m.Method == "initialize" {
+		return refuse(http.StatusBadRequest, jsonrpc.CodeInvalidRequest, "batch_initialize", "initialize must not be in a batch")
+	}
+	if m.Params.Task {
+		return c.invalid(m, "task", "tasks are not carried")
+	}
+	switch method.Object {
+	case mcp.NoObject:
+		if method.List != jsonrpc.NoList {
+			return nil // judged item by item
+		}
+		return c.judgeServer(m, method.Permission)
+	case mcp.Tool, mcp.Prompt:
+		if !m.Params.Name.Present {
+			return c.invalid(m, "name_missing", "params.name is missing")
+		}
+		return c.judgeObject(m, method.Object, method.Permission, policy.KindName, m.Params.Name.Value)
+	case mcp.Resource:
+		if !m.Params.URI.Present {
+			return c.invalid(m, "uri_missing", "params.uri is missing")
+		}
+		return c.judgeObject(m, method.Object, method.Permission, policy.KindURI, m.Params.URI.Value)
+	case mcp.Reference:
+		return c.judgeReference(m, method.Permission)
+	case mcp.Subscription:
+		return c.narrow(m)
+	}
+	return unknownMethod(m, c.Version)
+}
+
+func (c *Call) invalid(m *jsonrpc.Message, reason, message string) *Refusal {
+	f := refuse(http.StatusBadRequest, jsonrpc.CodeInvalidParams, reason, message)
+	f.ID = m.ID
+	return f
+}
+
+// judgeServer decides on what is about the server as a whole.
+func (c *Call) judgeServer(m *jsonrpc.Message, perm mcp.Permission) *Refusal {
+	if c.Principal.may(perm, c.Server, policy.KindNone, "") {
+		return nil
+	}
+	return c.endpoint.forbidden(m.ID, c.Principal.scopesFor(perm, c.Server, policy.KindNone, ""))
+}
+
+func (c *Call) judgeObject(m *jsonrpc.Message, object mcp.Object, perm mcp.Permission, kind policy.ObjectKind, name string) *Refusal {
+	if c.Principal.may(perm, c.Server, kind, name) {
+		return nil
+	}
+	if scopes := c.Principal.scopesFor(perm, c.Server, kind, name); len(scopes) > 0 {
+		return c.endpoint.insufficient(m.ID, scopes)
+	}
+	return unknownObject(m, object, c.Version, name)
+}
+
+// judgeReference decides on completion/complete, which tells about what it
+// completes for: the principal must be allowed that as well.
+func (c *Call) judgeReference(m *jsonrpc.Message, perm mcp.Permission) *Refusal {
+	ref := &m.Params.Ref
+	switch {
+	case ref.Type.Value == "ref/prompt" && ref.Name.Present && !ref.URI.Present:
+		if refusal := c.judgeObject(m, mcp.Prompt, mcp.PromptsExecute, policy.KindName, ref.Name.Value); refusal != nil {
+			return refusal
+		}
+		return c.judgeObject(m, mcp.Prompt, perm, policy.KindName, ref.Name.Value)
+	case ref.Type.Value == "ref/resource" && ref.URI.Present && !ref.Name.Present:
+		kind := policy.KindURI
+		if strings.Contains(ref.URI.Value, "{") {
+			kind = policy.KindTemplate
+		}
+		if refusal := c.judgeObject(m, mcp.Resource, mcp.ResourcesRead, kind, ref.URI.Value); refusal != nil {
+			return refusal
+		}
+		return c.judgeObject(m, mcp.Resource, perm, kind, ref.URI.Value)
+	}
+	return c.invalid(m, "ref", "params.ref must be a ref/prompt with a name or a ref/resource with a uri")
+}
+
+// narrow reduces subscriptions/listen to what the principal may follow. The
+// server's acknowledgement then names just that (MCP 2026-07-28, subscriptions).
+func (c *Call) narrow(m *jsonrpc.Message) *Refusal {
+	p, asked := c.Principal, m.Params.Notifications
+	if !asked.Present {
+		return c.invalid(m, "notifications_missing", "params.notifications is missing")
+	}
+	some := func(perm mcp.Permission) bool { return p.policy.AllowsSome(p.set, perm, c.Server) }
+	allowed := jsonrpc.Notifications{
+		Present:              true,
+		ToolsListChanged:     asked.ToolsListChanged && some(mcp.ToolsRead),
+		PromptsListChanged:   asked.PromptsListChanged && some(mcp.PromptsRead),
+		ResourcesListChanged: asked.ResourcesListChanged && some(mcp.ResourcesRead),
+	}
+	for _, uri := range asked.ResourceSubscriptions {
+		if p.may(mcp.ResourcesSubscribe, c.Server, policy.KindURI, uri) {
+			allowed.ResourceSubscriptions = append(allowed.ResourceSubscriptions, uri)
+		}
+	}
+	if !asked.Unknown && len(asked.TaskIDs) == 0 &&
+		asked.ToolsListChanged == allowed.ToolsListChanged &&
+		asked.PromptsListChanged == allowed.PromptsListChanged &&
+		asked.ResourcesListChanged == allowed.ResourcesListChanged &&
+		slices.Equal(asked.ResourceSubscriptions, allowed.ResourceSubscriptions) {
+		return nil
+	}
+	c.Body = m.AppendNarrowed(make([]byte, 0, len(c.Body)), c.Body, allowed)
+	messages, _, err := jsonrpc.Read(c.Body)
+	if err != nil {
+		return unread(err)
+	}
+	c.Messages = messages
+	return nil
+}
+
+// verdict is what the gateway makes of what a server sent.
+type verdict struct {
+	// bytes is what to send the client instead, nil for nothing.
+	bytes []byte
+	// changed is whether bytes differ from what the server sent.
+	changed bool
+}
+
+// carry decides on what a server sent, one message or a batch: what the principal
+// may not see is taken out.
+func (c *Call) carry(body []byte) (verdict, error) {
+	messages, batch, err := jsonrpc.ReadAnswer(body)
+	if err != nil {
+		return verdict{}, err
+	}
+	var out [][]byte
+	for i := range messages {
+		m := &messages[i]
+		allowed := c.mayReceive(m)
+		if c.onMessage != nil {
+			allowed = c.onMessage(m, allowed)
+		}
+		if !allowed {
+			continue
+		}
+		sent := m.Raw
+		if m.Kind == jsonrpc.Response {
+			if f, ok := c.filterFor(m); ok {
+				sent = m.AppendFiltered(nil, body, f)
+			}
+		}
+		out = append(out, sent)
+	}
+	switch {
+	case len(out) == 0:
+		return verdict{changed: true}, nil
+	case batch:
+		joined := append([]byte{'['}, bytes.Join(out, []byte{','})...)
+		return verdict{append(joined, ']'), true}, nil
+	case bytes.Equal(out[0], messages[0].Raw):
+		return verdict{bytes: body}, nil
+	}
+	return verdict{out[0], true}, nil
+}
+
+// filterFor returns the filter for a response, and whether it needs one. What
+// answers a request of this call that has no list needs none; an answer to
+// something else, such as one that is sent again after a broken stream, is
+// filtered by what it holds.
+func (c *Call) filterFor(m *jsonrpc.Message) (jsonrpc.Filter, bool) {
+	if len(m.Result.Lists) == 0 {
+		return jsonrpc.Filter{}, false
+	}
+	for i := range c.Messages {
+		if asked := &c.Messages[i]; asked.ID == m.ID && asked.Kind == jsonrpc.Request {
+			method := mcp.Lookup(asked.Method, mcp.Client, asked.Kind, c.Version)
+			if method != nil && method.List == jsonrpc.NoList {
+				return jsonrpc.Filter{}, false
+			}
+		}
+	}
+	f, all := c.filter(), true
+	for _, list := range m.Result.Lists {
+		all = all && c.Principal.maySeeAll(c.Server, list.List)
+	}
+	f.Private = c.Version.Modern()
+	return f, !all
+}
+
+// mayReceive decides whether the principal's client may be sent a request or
+// notification of the server.
+func (c *Call) mayReceive(m *jsonrpc.Message) bool {
+	if m.Kind == jsonrpc.Response {
+		return true
+	}
+	method := mcp.Lookup(m.Method, mcp.Server, m.Kind, c.Version)
+	if method == nil {
+		return false
+	}
+	switch {
+	case method.Permission == mcp.PermissionNone:
+		return true
+	case method.Object == mcp.Resource:
+		return c.Principal.may(method.Permission, c.Server, policy.KindURI, m.Params.URI.Value)
+	}
+	return c.Principal.may(method.Permission, c.Server, policy.KindNone, "")
+}

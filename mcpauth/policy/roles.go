@@ -1,0 +1,214 @@
+package policy
+
+import (
+	"slices"
+
+	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
+)
+
+// role is a compiled role: its conditions by number. Those on the token's scopes
+// are kept with their values, to tell which scopes are missing.
+type role struct {
+	name   string
+	others []int32
+	scopes []scopeCondition
+}
+
+type scopeCondition struct {
+	id     int32
+	values []string
+}
+
+// RoleSet is the roles that a principal has under one policy. It is made by
+// [Policy.RolesOf], once per token, and never changes. Any other policy allows a
+// RoleSet nothing, so that one kept from before a reload cannot be taken for
+// something else; see [RoleSet.Of]. The zero RoleSet allows nothing.
+type RoleSet struct {
+	policy *Policy
+	bits   []uint64
+}
+
+// Of reports whether the set was made by p. A set that was not must be made
+// again.
+func (rs RoleSet) Of(p *Policy) bool {
+	return rs.policy != nil && rs.policy == p
+}
+
+// IsEmpty reports whether the set has no role.
+func (rs RoleSet) IsEmpty() bool {
+	for _, word := range rs.bits {
+		if word != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func (rs RoleSet) has(id int) bool {
+	return rs.bits[id/64]>>(id%64)&1 == 1
+}
+
+// RolesOf returns the roles of a principal. values returns the values of one of
+// its claims: the text of a string, the elements of a list of strings, and
+// nothing for a claim that is absent or of any other shape. It is asked once for
+// each claim that the roles name, except for "scope", for which scopes stand;
+// it may be nil.
+func (p *Policy) RolesOf(values func(claim string) []string, scopes []string) RoleSet {
+	if p == nil {
+		return RoleSet{}
+	}
+	holds := p.holding(values, scopes)
+	rs := RoleSet{p, make([]uint64, p.words)}
+	for id := range p.roles {
+		r := &p.roles[id]
+		if r.holds(holds) && !slices.ContainsFunc(r.scopes, func(c scopeCondition) bool { return !holds[c.id] }) {
+			rs.bits[id/64] |= 1 << (id % 64)
+		}
+	}
+	return rs
+}
+
+// holding returns, by number, the conditions that hold.
+func (p *Policy) holding(values func(claim string) []string, scopes []string) []bool {
+	holds := make([]bool, p.conditionCount)
+	for claim, byValue := range p.conditions {
+		var has []string
+		if claim == scopeClaim {
+			has = scopes
+		} else if values != nil {
+			has = values(claim)
+		}
+		for _, v := range has {
+			for _, id := range byValue[v] {
+				holds[id] = true
+			}
+		}
+	}
+	return holds
+}
+
+// holds reports whether the conditions other than scopes hold.
+func (r *role) holds(holding []bool) bool {
+	for _, id := range r.others {
+		if !holding[id] {
+			return false
+		}
+	}
+	return true
+}
+
+// RoleNames returns the names of the roles, sorted; none if the set was made by
+// another policy.
+func (p *Policy) RoleNames(rs RoleSet) []string {
+	if !rs.Of(p) {
+		return nil
+	}
+	var names []string
+	for id := range p.roles {
+		if rs.has(id) {
+			names = append(names, p.roles[id].name)
+		}
+	}
+	return names
+}
+
+// ScopesFor returns the fewest scopes that would have to be added to those the
+// principal has for it to be allowed the operation, sorted; of several such sets
+// the first in order. It returns nil when no scope would help, and when nothing
+// is missing. Only roles whose other conditions hold are considered. It is not
+// meant for the path of requests that are allowed.
+//
+// A role that asks for scopes in many overlapping conditions can make the fewest
+// hard to find. The search is cut short then, and the answer, though still
+// sufficient and always the same, may not be the smallest.
+func (p *Policy) ScopesFor(values func(claim string) []string, scopes []string, perm mcp.Permission, server string, kind ObjectKind, object string) []string {
+	if p == nil {
+		return nil
+	}
+	// Ask once for all roles that scopes could add: most refusals are ones that
+	// no scope changes.
+	holds := p.holding(values, scopes)
+	reach := RoleSet{p, make([]uint64, p.words)}
+	for id := range p.roles {
+		if p.roles[id].holds(holds) {
+			reach.bits[id/64] |= 1 << (id % 64)
+		}
+	}
+	if !p.Allows(reach, perm, server, kind, object) {
+		return nil
+	}
+	one := RoleSet{p, make([]uint64, p.words)}
+	var best []string
+	for id := range p.roles {
+		if !reach.has(id) {
+			continue
+		}
+		var missing [][]string
+		for _, c := range p.roles[id].scopes {
+			if !holds[c.id] {
+				missing = append(missing, c.values)
+			}
+		}
+		clear(one.bits)
+		one.bits[id/64] = 1 << (id % 64)
+		if !p.Allows(one, perm, server, kind, object) {
+			continue
+		}
+		if len(missing) == 0 {
+			return nil
+		}
+		if found := fewest(missing); best == nil || len(found) < len(best) ||
+			len(found) == len(best) && slices.Compare(found, best) < 0 {
+			best = found
+		}
+	}
+	return best
+}
+
+// maxTries bounds the search for the fewest scopes of one role.
+const maxTries = 1000
+
+// fewest returns the smallest sorted set with a value of each of the lists,
+// which are sorted; of several the first in order.
+func fewest(lists [][]string) []string {
+	// One value of each list is always enough.
+	var found []string
+	for _, list := range lists {
+		if !slices.ContainsFunc(list, func(v string) bool { return slices.Contains(found, v) }) {
+			found = append(found, list[0])
+		}
+	}
+	slices.Sort(found)
+
+	tries := maxTries
+	var search func(chosen []string, size int)
+	search = func(chosen []string, size int) {
+		if tries--; tries < 0 {
+			return
+		}
+		var open []string
+		for _, list := range lists {
+			if !slices.ContainsFunc(list, func(v string) bool { return slices.Contains(chosen, v) }) {
+				open = list
+				break
+			}
+		}
+		if open == nil {
+			sorted := slices.Sorted(slices.Values(chosen))
+			if len(sorted) < len(found) || len(sorted) == len(found) && slices.Compare(sorted, found) < 0 {
+				found = sorted
+			}
+			return
+		}
+		if len(chosen) == size {
+			return
+		}
+		for _, v := range open {
+			search(append(slices.Clip(chosen), v), size)
+		}
+	}
+	for size := 1; size <= len(found); size++ {
+		search(nil, size)
+	}
+	return found
+}

@@ -1,0 +1,140 @@
+package mcpauth
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddymcp/caddy-mcp-gateway/internal/jsonrpc"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/policy"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
+)
+
+// Principal is who a token speaks for, and the roles that gives. It is shared by
+// all requests with that token and does not change.
+type Principal struct {
+	*token.Claims
+	// Roles are the names of the roles, sorted.
+	Roles []string
+
+	policy *policy.Policy
+	set    policy.RoleSet
+}
+
+// Owner is the principal as an owner of sessions.
+func (p *Principal) Owner() state.Owner {
+	return state.Owner{Issuer: p.Issuer, Subject: p.Subject, ClientID: p.ClientID}
+}
+
+func (h *Handler) newPrincipal(claims *token.Claims) *Principal {
+	set := h.policy.RolesOf(values(claims), claims.Scopes)
+	return &Principal{Claims: claims, Roles: h.policy.RoleNames(set), policy: h.policy, set: set}
+}
+
+// values reads claims as conditions of roles do: what is neither text nor a list
+// of texts is no value.
+func values(claims *token.Claims) func(string) []string {
+	return func(claim string) []string {
+		found, _ := claims.Values(claim)
+		return found
+	}
+}
+
+func (p *Principal) may(perm mcp.Permission, server string, kind policy.ObjectKind, object string) bool {
+	return p.policy.Allows(p.set, perm, server, kind, object)
+}
+
+// maySee asks the same for an item of a list.
+func (p *Principal) maySee(server string, list jsonrpc.List, key string) bool {
+	perm, kind := listed(list)
+	return p.may(perm, server, kind, key)
+}
+
+// maySeeAll reports whether a list needs no filter.
+func (p *Principal) maySeeAll(server string, list jsonrpc.List) bool {
+	perm, _ := listed(list)
+	return p.policy.AllowsAll(p.set, perm, server)
+}
+
+// scopesFor returns the scopes that would allow what was refused: the fewest that
+// are missing, after those the token has, because a client of MCP 2025-11-25 asks
+// anew for exactly what it is told. None means that no scope would help.
+func (p *Principal) scopesFor(perm mcp.Permission, server string, kind policy.ObjectKind, object string) []string {
+	missing := p.policy.ScopesFor(values(p.Claims), p.Scopes, perm, server, kind, object)
+	if len(missing) == 0 {
+		return nil
+	}
+	// offline_access is between client and issuer (MCP 2026-07-28, scopes).
+	held := slices.DeleteFunc(slices.Clone(p.Scopes), func(s string) bool { return s == "offline_access" })
+	return append(held, missing...)
+}
+
+func listed(list jsonrpc.List) (mcp.Permission, policy.ObjectKind) {
+	switch list {
+	case jsonrpc.Tools:
+		return mcp.ToolsRead, policy.KindName
+	case jsonrpc.Prompts:
+		return mcp.PromptsRead, policy.KindName
+	case jsonrpc.ResourceTemplates:
+		return mcp.ResourcesRead, policy.KindTemplate
+	default:
+		return mcp.ResourcesRead, policy.KindURI
+	}
+}
+
+// bearer takes the token out of a request: from the Authorization header and
+// nowhere else (RFC 6750 section 2.1, MCP authorization). An empty token means
+// that there is none.
+func bearer(r *http.Request) (string, *Refusal) {
+	given := r.Header["Authorization"]
+	if len(given) > 1 {
+		return "", refuse(http.StatusBadRequest, mcp.CodeTransport, "token_several", "there is more than one Authorization header")
+	}
+	if r.URL.RawQuery != "" && r.URL.Query().Has("access_token") {
+		return "", refuse(http.StatusBadRequest, mcp.CodeTransport, "token_in_query", "an access token must be sent in the Authorization header")
+	}
+	if len(given) == 0 {
+		return "", nil
+	}
+	scheme, text, _ := strings.Cut(given[0], " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return "", nil
+	}
+	return strings.Trim(text, " "), nil
+}
+
+// authenticate finds out who sends a request to an endpoint.
+func (h *Handler) authenticate(r *http.Request, e *endpoint, now time.Time) (*Principal, *Refusal) {
+	raw, refusal := bearer(r)
+	if refusal != nil {
+		refusal.challenge = e.challenge("invalid_request", refusal.Message, nil)
+		return nil, refusal
+	}
+	if raw == "" {
+		refusal = refuse(http.StatusUnauthorized, mcp.CodeUnauthorized, "token_missing", "an access token is needed")
+		refusal.challenge = e.challenge("", "", h.ScopesSupported)
+		return nil, refusal
+	}
+	if p, ok := h.tokens.Get(raw, e.server, now); ok {
+		return p, nil
+	}
+	claims, err := h.verifier.Verify(r.Context(), raw, now, e.audiences)
+	if err != nil {
+		reason := token.ReasonOf(err)
+		if reason == token.KeysUnavailable {
+			h.logger.Warn("token can't be verified", zap.Error(err))
+			return nil, refuse(http.StatusServiceUnavailable, mcp.CodeUnauthorized, string(reason), reason.Description())
+		}
+		refusal = refuse(http.StatusUnauthorized, mcp.CodeUnauthorized, string(reason), reason.Description())
+		refusal.challenge = e.challenge("invalid_token", reason.Description(), h.ScopesSupported)
+		return nil, refusal
+	}
+	p := h.newPrincipal(claims)
+	h.tokens.Add(raw, e.server, claims, p)
+	return p, nil
+}

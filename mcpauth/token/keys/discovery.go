@@ -1,0 +1,168 @@
+package keys
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/go-json-experiment/json"
+
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
+)
+
+func init() {
+	caddy.RegisterModule(new(Discovery))
+}
+
+// Discovery finds the issuer's keys through its metadata, either that of an
+// OAuth authorization server (RFC 8414) or that of an OpenID provider (OpenID
+// Connect Discovery). Metadata counts only if its member issuer equals the
+// configured issuer exactly. Metadata and keys are fetched anew each time, so
+// that a JWK Set that moves is found again.
+type Discovery struct {
+	// The address of the metadata: https, or http for a loopback host.
+	// Placeholders are expanded when the configuration is loaded. Default: the
+	// well-known addresses of the issuer, first that of RFC 8414, then those of
+	// OpenID Connect.
+	MetadataURL string `json:"metadata_url,omitempty"`
+
+	Remote
+}
+
+// CaddyModule returns the Caddy module information.
+func (*Discovery) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "mcp_gateway.key_sources.discovery",
+		New: func() caddy.Module { return new(Discovery) },
+	}
+}
+
+// Provision checks the options. The issuer comes with BindIssuer.
+func (s *Discovery) Provision(ctx caddy.Context) error {
+	if err := s.provision(ctx); err != nil {
+		return err
+	}
+	if s.MetadataURL == "" {
+		return nil
+	}
+	var err error
+	if s.MetadataURL, err = caddy.NewReplacer().ReplaceOrErr(s.MetadataURL, true, true); err != nil {
+		return fmt.Errorf("metadata_url: %w", err)
+	}
+	if _, err := checkURL(s.MetadataURL); err != nil {
+		return fmt.Errorf("metadata_url: %w", err)
+	}
+	return nil
+}
+
+// BindIssuer says whose metadata to look for. Nothing is fetched yet.
+func (s *Discovery) BindIssuer(issuer string) error {
+	parsed, err := checkURL(issuer)
+	if err != nil {
+		return fmt.Errorf("discovery: the issuer is not the URL of an authorization server: %w; name a jwks, pem or secret key source instead", err)
+	}
+	if parsed.RawQuery != "" || parsed.ForceQuery {
+		return errors.New("discovery: the issuer's URL has a query; name a jwks key source instead")
+	}
+	places := wellKnown(parsed)
+	if s.MetadataURL != "" {
+		places = []string{s.MetadataURL}
+	}
+	return s.acquire(remoteKey{issuer, s.MetadataURL}, issuer, func(ctx context.Context, client *http.Client) ([]token.Key, int, error) {
+		address, err := discover(ctx, client, issuer, places)
+		if err != nil {
+			return nil, 0, fmt.Errorf("discovery: %w", err)
+		}
+		return fetchKeySet(ctx, client, address)
+	})
+}
+
+// wellKnown lists where the metadata of an issuer may be, in the order in which
+// MCP clients look for it.
+func wellKnown(issuer *url.URL) []string {
+	origin := issuer.Scheme + "://" + issuer.Host
+	path := strings.TrimSuffix(issuer.EscapedPath(), "/")
+	places := []string{
+		origin + "/.well-known/oauth-authorization-server" + path,
+		origin + "/.well-known/openid-configuration" + path,
+	}
+	if path != "" {
+		places = append(places, origin+path+"/.well-known/openid-configuration")
+	}
+	return places
+}
+
+// discover returns the address of the issuer's JWK Set. A place whose document
+// is missing or names another issuer is passed over.
+func discover(ctx context.Context, client *http.Client, issuer string, places []string) (string, error) {
+	var failures []error
+	for _, place := range places {
+		address, err := readMetadata(ctx, client, issuer, place)
+		if err == nil {
+			return address, nil
+		}
+		failures = append(failures, err)
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return "", errors.Join(failures...)
+}
+
+func readMetadata(ctx context.Context, client *http.Client, issuer, place string) (string, error) {
+	body, err := get(ctx, client, place)
+	if err != nil {
+		return "", err
+	}
+	var metadata struct {
+		Issuer  string `json:"issuer"`
+		JWKSURI string `json:"jwks_uri"`
+	}
+	if err := json.Unmarshal(body, &metadata); err != nil {
+		return "", fmt.Errorf("%s: not a metadata document: %w", place, err)
+	}
+	if metadata.Issuer != issuer {
+		return "", fmt.Errorf("%s: the metadata is that of another issuer", place)
+	}
+	keys, err := checkURL(metadata.JWKSURI)
+	if err != nil {
+		return "", fmt.Errorf("%s: jwks_uri: %w", place, err)
+	}
+	// Only what runs on this machine itself may send us to it without TLS.
+	if keys.Scheme != "https" && !strings.HasPrefix(issuer, "http://") {
+		return "", fmt.Errorf("%s: jwks_uri must be https", place)
+	}
+	return metadata.JWKSURI, nil
+}
+
+// UnmarshalCaddyfile sets up the source from Caddyfile tokens:
+//
+//	discovery [<metadata_url>] {
+//		refresh_interval     <duration>
+//		min_refresh_interval <duration>
+//		timeout              <duration>
+//	}
+func (s *Discovery) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // consume source name
+	if d.NextArg() {
+		s.MetadataURL = d.Val()
+	}
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	return s.unmarshalBlock(d)
+}
+
+// Interface guards
+var (
+	_ caddy.Provisioner     = (*Discovery)(nil)
+	_ caddy.CleanerUpper    = (*Discovery)(nil)
+	_ caddyfile.Unmarshaler = (*Discovery)(nil)
+	_ token.KeySource       = (*Discovery)(nil)
+	_ token.IssuerBinder    = (*Discovery)(nil)
+)

@@ -1,0 +1,104 @@
+package keys
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// The bounds of what an issuer may answer with.
+const (
+	maxBody      = 1 << 20
+	maxRedirects = 3
+)
+
+// newClient makes a client for the few requests that keys need. Connections are
+// not kept: the next request is minutes away.
+func newClient() *http.Client {
+	return &http.Client{
+		Transport: &http.Transport{
+			Proxy:                  http.ProxyFromEnvironment,
+			DialContext:            (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+			TLSHandshakeTimeout:    5 * time.Second,
+			ForceAttemptHTTP2:      true,
+			DisableKeepAlives:      true,
+			MaxResponseHeaderBytes: 64 << 10,
+		},
+		CheckRedirect: sameOrigin,
+	}
+}
+
+// sameOrigin keeps a redirect from choosing another host to get keys from, or
+// from making the gateway ask hosts that only it can reach.
+func sameOrigin(req *http.Request, via []*http.Request) error {
+	if len(via) > maxRedirects {
+		return errors.New("too many redirects")
+	}
+	if first := via[0].URL; req.URL.Scheme != first.Scheme || req.URL.Host != first.Host {
+		return errors.New("redirect to another host refused; configure the final URL")
+	}
+	return nil
+}
+
+// get returns the body of a successful answer.
+func get(ctx context.Context, client *http.Client, address string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, errors.New("invalid URL")
+	}
+	where := req.URL.Host + req.URL.Path
+	req.Header.Set("Accept", "application/json, application/jwk-set+json")
+	resp, err := client.Do(req)
+	if err != nil {
+		// The error of the client repeats the whole URL, query included.
+		var wrapped *url.Error
+		if errors.As(err, &wrapped) {
+			err = wrapped.Err
+		}
+		return nil, fmt.Errorf("%s: %w", where, err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s: status %d", where, resp.StatusCode)
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", where, err)
+	}
+	if len(body) > maxBody {
+		return nil, fmt.Errorf("%s: the answer is larger than %d bytes", where, maxBody)
+	}
+	return body, nil
+}
+
+// checkURL accepts https, and http where nobody can sit in between.
+func checkURL(address string) (*url.URL, error) {
+	parsed, err := url.Parse(address)
+	if err != nil {
+		return nil, errors.New("the URL is malformed")
+	}
+	switch {
+	case parsed.Host == "" || parsed.Hostname() == "":
+		return nil, errors.New("the URL has no host")
+	case parsed.User != nil:
+		return nil, errors.New("the URL holds credentials; use one without")
+	case parsed.Fragment != "":
+		return nil, errors.New("the URL has a fragment; use one without")
+	case parsed.Scheme == "https", parsed.Scheme == "http" && isLoopback(parsed.Hostname()):
+		return parsed, nil
+	}
+	return nil, errors.New("the URL must be https; http is possible for a loopback host only")
+}
+
+func isLoopback(host string) bool {
+	if ip := net.ParseIP(host); ip != nil {
+		return ip.IsLoopback()
+	}
+	return strings.EqualFold(host, "localhost")
+}

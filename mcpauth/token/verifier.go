@@ -1,0 +1,150 @@
+package token
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+)
+
+// DefaultMaxSize is the size in bytes up to which the text of a token is read
+// unless configured otherwise. Caddy itself reads request headers up to 16 KiB.
+const DefaultMaxSize = 16 << 10
+
+// maxCandidates bounds how many keys are tried for one token. With a kid there
+// is nearly always one; a token without a kid must not cost as many signatures
+// as an issuer has keys.
+const maxCandidates = 8
+
+// Verifier judges access tokens. It is safe for use by many requests at once.
+type Verifier struct {
+	issuers map[string]*Issuer
+	maxSize int
+	slots   chan struct{}
+}
+
+// NewVerifier makes a verifier for the tokens of issuers, which must have been
+// provisioned and must differ in their identifier. Texts longer than maxSize
+// bytes are refused unread; 0 means [DefaultMaxSize].
+func NewVerifier(issuers []*Issuer, maxSize int) (*Verifier, error) {
+	if maxSize <= 0 {
+		maxSize = DefaultMaxSize
+	}
+	v := &Verifier{
+		issuers: make(map[string]*Issuer, len(issuers)),
+		maxSize: maxSize,
+		slots:   make(chan struct{}, runtime.GOMAXPROCS(0)),
+	}
+	for _, iss := range issuers {
+		if iss.keys == nil {
+			return nil, fmt.Errorf("issuer %s is not provisioned", iss.Issuer)
+		}
+		if _, ok := v.issuers[iss.Issuer]; ok {
+			return nil, fmt.Errorf("issuer %s is configured twice; merge the two", iss.Issuer)
+		}
+		v.issuers[iss.Issuer] = iss
+	}
+	return v, nil
+}
+
+// Verify returns the claims of a token that may be used at now, which should
+// come from time.Now, for one of the audiences. Those are the resource
+// identifiers of what the request is for; an issuer's own audiences, if
+// configured, replace them. No audience at all accepts no token.
+//
+// Every error is an [*Error]. When ctx ends before the token is judged, that is
+// KeysUnavailable with the cause of the end.
+func (v *Verifier) Verify(ctx context.Context, raw string, now time.Time, audiences []string) (*Claims, error) {
+	if len(raw) > v.maxSize {
+		return nil, refuse(TooLarge)
+	}
+	tok, refusal := parse(raw)
+	if refusal != nil {
+		return nil, refusal
+	}
+	name, _ := tok.claims["iss"].(string)
+	iss, ok := v.issuers[name]
+	if !ok {
+		return nil, refuse(UnknownIssuer)
+	}
+	if !slices.Contains(iss.algorithms, tok.header.Algorithm) {
+		return nil, refuse(WrongAlgorithm)
+	}
+	if !iss.acceptsType(tok.header.Type) {
+		return nil, refuse(WrongType)
+	}
+	epoch, err := v.verifySignature(ctx, iss, tok.header, raw, now)
+	if err != nil {
+		return nil, err
+	}
+	if len(iss.Audiences) > 0 {
+		audiences = iss.Audiences
+	}
+	claims, refusal := iss.judge(tok.claims, audiences, now)
+	if refusal != nil {
+		return nil, refusal
+	}
+	claims.Digest = sha256.Sum256([]byte(tok.signed))
+	claims.keys, claims.epoch = iss.keys, epoch
+	return claims, nil
+}
+
+// verifySignature returns the epoch of the key that made the signature.
+func (v *Verifier) verifySignature(ctx context.Context, iss *Issuer, head header, raw string, now time.Time) (epoch uint64, err error) {
+	keys, epoch, err := iss.keys.Keys(ctx, head.KeyID, now)
+	if err != nil {
+		return 0, &Error{Reason: KeysUnavailable, cause: fmt.Errorf("issuer %s: %w", iss.Issuer, err)}
+	}
+	if len(keys) == 0 {
+		return 0, refuse(UnknownKey)
+	}
+	candidates := make([]Key, 0, 1)
+	for _, key := range keys {
+		if key.serves(head.Algorithm) {
+			candidates = append(candidates, key)
+		}
+	}
+	if len(candidates) == 0 {
+		return 0, refuse(WrongAlgorithm)
+	}
+	if len(candidates) > maxCandidates {
+		return 0, refuse(UnknownKey)
+	}
+	select {
+	case v.slots <- struct{}{}:
+		defer func() { <-v.slots }()
+	case <-ctx.Done():
+		return 0, &Error{Reason: KeysUnavailable, cause: context.Cause(ctx)}
+	}
+	// The one algorithm that was found acceptable is all that the library may
+	// use: the two of us cannot read the header differently.
+	jws, err := jose.ParseSignedCompact(raw, []jose.SignatureAlgorithm{head.Algorithm})
+	if err != nil {
+		return 0, refuse(Malformed)
+	}
+	for _, key := range candidates {
+		if _, err := jws.Verify(key.material); err == nil {
+			return epoch, nil
+		}
+	}
+	return 0, refuse(BadSignature)
+}
+
+// Ready returns nil when the keys of every issuer are known, else which are not.
+// It never waits, and sees to it that missing keys are fetched in the
+// background: the app calls it when it starts, for no keys are fetched while a
+// configuration is only being loaded.
+func (v *Verifier) Ready(now time.Time) error {
+	var missing []error
+	for name, iss := range v.issuers {
+		if err := iss.keys.Ready(now); err != nil {
+			missing = append(missing, fmt.Errorf("issuer %s: %w", name, err))
+		}
+	}
+	return errors.Join(missing...)
+}

@@ -1,0 +1,240 @@
+package mcpproxy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/caddymcp/caddy-mcp-gateway/internal/jsonrpc"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth"
+)
+
+// exchange is one request on its way to a server and back.
+type exchange struct {
+	*Handler
+	call    *mcpauth.Call
+	server  *Server
+	request *http.Request
+	// session is the one the request belongs to, if any.
+	session *state.Session
+	// chosen is the upstream that the selection policy found, gone that it found
+	// the session's own no longer there.
+	chosen string
+	gone   bool
+}
+
+// exchangeVar is the name of the exchange among a request's variables.
+const exchangeVar = "mcp.exchange"
+
+// carry sends the request to the server and its answer to the client.
+func (x *exchange) carry(w http.ResponseWriter, next caddyhttp.Handler) error {
+	forward, refusal := x.enter()
+	if refusal != nil {
+		x.logger.Info("refused", zap.String("reason", refusal.Reason), zap.String("server", x.server.Name))
+		refusal.WriteTo(w)
+		return nil
+	}
+	if !forward {
+		w.WriteHeader(http.StatusAccepted)
+		return nil
+	}
+	if x.session != nil && x.request.Method == http.MethodGet {
+		defer func() { x.sessions.Release(x.session, time.Now()) }()
+	}
+	x.prepare()
+	// The ids of sessions are nobody's business in an access log.
+	defer x.request.Header.Del(mcp.HeaderSessionID)
+
+	caddyhttp.SetVar(x.request.Context(), exchangeVar, x)
+	x.call.OnHeader(x.header)
+	x.call.OnMessage(x.message)
+	if x.session != nil {
+		x.call.OnEvent(x.session.Relayed)
+	}
+	err := x.server.proxy.ServeHTTP(w, x.request, next)
+	if err == nil {
+		return nil
+	}
+	x.call.OnHeader(nil)
+	return x.failed(w, err)
+}
+
+// prepare turns the client's request into the one for the server. What it sets is
+// set last: no header of the client can take it away again.
+func (x *exchange) prepare() {
+	r, p := x.request, x.call.Principal
+	target := *x.server.target
+	r.URL = &target
+	r.RequestURI = target.RequestURI()
+
+	h := r.Header
+	for _, name := range []string{"Connection", "Upgrade", "Expect", "Te", "Trailer", "Origin"} {
+		h.Del(name)
+	}
+	if x.call.Version.Modern() {
+		h.Del(mcp.HeaderSessionID)
+		h.Del(mcp.HeaderLastEventID)
+	} else {
+		// These revisions do not have them, so nobody has compared them with
+		// the body.
+		h.Del(mcp.HeaderMethod)
+		h.Del(mcp.HeaderName)
+	}
+	if x.session != nil {
+		h.Set(mcp.HeaderSessionID, x.session.UpstreamID)
+	}
+	// An answer that may have to be looked into must not be compressed.
+	h.Set("Accept-Encoding", "identity")
+	identify(h, "Subject", p.Subject)
+	identify(h, "Issuer", p.Issuer)
+	identify(h, "Client-Id", p.ClientID)
+	identify(h, "Roles", strings.Join(p.Roles, ","))
+
+	if r.Method != http.MethodPost {
+		r.Body, r.ContentLength = http.NoBody, 0
+		return
+	}
+	body := x.call.Body
+	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+	r.Body, _ = r.GetBody()
+	r.ContentLength = int64(len(body))
+	r.TransferEncoding = nil
+	h.Del("Content-Length") // it is written from ContentLength
+}
+
+func identify(h http.Header, name, value string) {
+	if value != "" {
+		h[mcpauth.IdentityPrefix+name] = []string{mcp.EncodeHeader(value)}
+	}
+}
+
+// header sees the header of the server's answer before the client does.
+func (x *exchange) header(status int, h http.Header) *mcpauth.Refusal {
+	made := h.Get(mcp.HeaderSessionID)
+	h.Del(mcp.HeaderSessionID)
+	h.Del("Set-Cookie")
+	h.Del("Www-Authenticate")
+	switch {
+	case status == http.StatusUnauthorized || status == http.StatusForbidden || status == http.StatusProxyAuthRequired:
+		// The client must not be sent to authenticate somewhere else.
+		return x.unacceptable(status, "upstream_authorization", "the server refuses the gateway")
+	case status >= 300 && status < 400:
+		return x.unacceptable(status, "upstream_redirect", "the server redirects elsewhere")
+	case x.call.Version.Modern():
+		return nil
+	case x.call.Is("initialize"):
+		if made != "" && status < 300 {
+			return x.begin(made, h)
+		}
+	case x.session != nil && status == http.StatusNotFound,
+		x.session != nil && x.request.Method == http.MethodDelete && status < 300:
+		x.sessions.Remove(x.session)
+	case x.session != nil && made != "":
+		h.Set(mcp.HeaderSessionID, x.session.ID)
+	}
+	return nil
+}
+
+func (x *exchange) unacceptable(status int, reason, message string) *mcpauth.Refusal {
+	x.logger.Error("answer refused", zap.String("server", x.server.Name), zap.String("reason", reason), zap.Int("upstream_status", status))
+	return x.call.Refuse(http.StatusBadGateway, jsonrpc.CodeInternal, reason, message)
+}
+
+// message sees each message that the server sends, and decides whether the client
+// does.
+func (x *exchange) message(m *jsonrpc.Message, allowed bool) bool {
+	switch m.Kind {
+	case jsonrpc.Response:
+		if x.session != nil && m.Result.ProtocolVersion.Present && x.call.Is("initialize") {
+			x.session.SetNegotiated(mcp.Version(m.Result.ProtocolVersion.Value))
+		}
+		return true
+	case jsonrpc.Request:
+		if x.call.Version.Modern() || x.session == nil {
+			// Without a session nobody could tell whose answer it is.
+			x.logger.Error("request of the server is dropped", zap.String("server", x.server.Name), zap.String("method", m.Method))
+			return false
+		}
+		if !allowed || !x.session.Asked(m.ID) {
+			x.decline(m)
+			return false
+		}
+		return true
+	}
+	return allowed
+}
+
+// decline tells the server that its request was not relayed.
+func (x *exchange) decline(m *jsonrpc.Message) {
+	x.logger.Info("request of the server is declined", zap.String("server", x.server.Name), zap.String("method", m.Method))
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	body := jsonrpc.AppendError(nil, m.ID, mcp.CodeForbidden, "the gateway does not relay this request")
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, x.server.target.String(), bytes.NewReader(body))
+	if err != nil {
+		return
+	}
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Accept", "application/json, text/event-stream")
+	r.Header.Set("Accept-Encoding", "identity")
+	r.Header.Set(mcp.HeaderSessionID, x.session.UpstreamID)
+	if v := x.session.Negotiated(); v != "" {
+		r.Header.Set(mcp.HeaderProtocolVersion, string(v))
+	}
+	// A request of its own: variables and placeholders must not be shared.
+	serving, _ := x.request.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	repl := caddy.NewReplacer()
+	nobody := &unheard{header: make(http.Header)}
+	r = caddyhttp.PrepareRequest(r, repl, nobody, serving)
+	caddyhttp.SetVar(r.Context(), exchangeVar, &exchange{Handler: x.Handler, server: x.server, session: x.session})
+	defer func() {
+		if aborted := recover(); aborted != nil && aborted != http.ErrAbortHandler { //nolint:errorlint // a panic's value
+			panic(aborted)
+		}
+	}()
+	if err := x.server.proxy.ServeHTTP(nobody, r, nil); err != nil {
+		x.logger.Warn("the server could not be told", zap.String("server", x.server.Name), zap.Error(err))
+	}
+}
+
+// unheard is a ResponseWriter for an answer that nobody waits for.
+type unheard struct{ header http.Header }
+
+func (u *unheard) Header() http.Header         { return u.header }
+func (u *unheard) Write(p []byte) (int, error) { return len(p), nil }
+func (u *unheard) WriteHeader(int)             {}
+
+// failed answers for a server that could not be reached or did not answer.
+func (x *exchange) failed(w http.ResponseWriter, err error) error {
+	status := http.StatusBadGateway
+	var handled caddyhttp.HandlerError
+	if errors.As(err, &handled) && handled.StatusCode >= 400 {
+		status = handled.StatusCode
+	}
+	if x.gone {
+		// The session's upstream is no more, and the session with it.
+		x.sessions.Remove(x.session)
+		x.unknownSession().WriteTo(w)
+		return nil
+	}
+	if status < 500 || x.request.Context().Err() != nil {
+		return err // the client's own doing, such as going away
+	}
+	x.logger.Error("server can't be reached", zap.String("server", x.server.Name), zap.Int("status", status), zap.Error(err))
+	reason := "upstream_unreachable"
+	if status == http.StatusGatewayTimeout {
+		reason = "upstream_timeout"
+	}
+	x.call.Refuse(status, mcp.CodeUpstream, reason, "the server can't be reached").WriteTo(w)
+	return nil
+}

@@ -1,0 +1,108 @@
+package mcpproxy
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/caddymcp/caddy-mcp-gateway/internal/jsonrpc"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth"
+)
+
+// enter finds the session that a request belongs to and checks that it may be
+// used so. forward is false for a notification that has nowhere to go.
+func (x *exchange) enter() (forward bool, refusal *mcpauth.Refusal) {
+	r, call := x.request, x.call
+	if call.Version.Modern() {
+		return true, nil
+	}
+	id := r.Header.Get(mcp.HeaderSessionID)
+	if call.Is("initialize") {
+		if id != "" {
+			return false, call.Refuse(http.StatusBadRequest, mcp.CodeSession, "session_given", "initialize begins a session and must not name one")
+		}
+		call.ReadJSON()
+		return true, nil
+	}
+	if id == "" {
+		return x.enterWithout()
+	}
+	x.session = x.sessions.Use(id, call.Principal.Owner(), call.Server, r.Method == http.MethodGet, time.Now())
+	if x.session == nil {
+		return false, x.unknownSession()
+	}
+	if refusal := x.check(); refusal != nil {
+		if r.Method == http.MethodGet {
+			x.sessions.Release(x.session, time.Now())
+		}
+		return false, refusal
+	}
+	return true, nil
+}
+
+// enterWithout is for a request without a session. The server may not have any,
+// but then nothing ties a client's answer, or what it cancels, to what that client
+// was asked or has asked for.
+func (x *exchange) enterWithout() (bool, *mcpauth.Refusal) {
+	if x.request.Header.Get(mcp.HeaderLastEventID) != "" {
+		return false, x.call.Refuse(http.StatusBadRequest, mcp.CodeSession, "event_unknown", "a stream can be resumed only in its session")
+	}
+	for i := range x.call.Messages {
+		m := &x.call.Messages[i]
+		if m.Kind == jsonrpc.Response {
+			return false, x.unasked()
+		}
+		if m.Method == "notifications/cancelled" || m.Method == "notifications/progress" {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// check holds a request against its session.
+func (x *exchange) check() *mcpauth.Refusal {
+	call, negotiated := x.call, x.session.Negotiated()
+	if call.Batch && !negotiated.Batches() {
+		return call.Refuse(http.StatusBadRequest, jsonrpc.CodeInvalidRequest, "batch", "the session's protocol version has no batches")
+	}
+	if !call.VersionGiven && negotiated != "" {
+		call.Version = negotiated
+	}
+	if event := x.request.Header.Get(mcp.HeaderLastEventID); event != "" && !x.session.WasRelayed(event) {
+		return call.Refuse(http.StatusBadRequest, mcp.CodeSession, "event_unknown", "no such event was sent in this session")
+	}
+	for i := range call.Messages {
+		if m := &call.Messages[i]; m.Kind == jsonrpc.Response && !x.session.Answer(m.ID) {
+			return x.unasked()
+		}
+	}
+	return nil
+}
+
+// unknownSession makes a client begin a new one (MCP transports, session
+// management).
+func (x *exchange) unknownSession() *mcpauth.Refusal {
+	return x.call.Refuse(http.StatusNotFound, mcp.CodeSession, "session_unknown", "Session not found")
+}
+
+func (x *exchange) unasked() *mcpauth.Refusal {
+	refusal := x.call.Refuse(http.StatusBadRequest, jsonrpc.CodeInvalidRequest, "response_unasked", "nothing was asked that this could answer")
+	refusal.ID = "" // the id is the server's
+	return refusal
+}
+
+// begin binds the session that a server has made to the principal, under an id of
+// our own.
+func (x *exchange) begin(upstreamID string, h http.Header) *mcpauth.Refusal {
+	x.session = &state.Session{
+		UpstreamID: upstreamID,
+		Owner:      x.call.Principal.Owner(),
+		Server:     x.server.Name,
+		Upstream:   x.chosen,
+	}
+	x.sessions.Add(x.session, time.Now())
+	x.call.OnEvent(x.session.Relayed)
+	h.Set(mcp.HeaderSessionID, x.session.ID)
+	return nil
+}
