@@ -20,6 +20,7 @@ import (
 //		server <name> <upstreams...> {
 //			# everything that reverse_proxy has
 //		}
+//		forward_headers <names...>
 //	}
 //
 // An upstream is what reverse_proxy takes, and may have the path of the server's
@@ -36,6 +37,10 @@ func parseProxy(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 
 var proxyWords = words{
 	"server": {parseServer, false},
+	"forward_headers": {func(b *block, d *caddyfile.Dispenser) (err error) {
+		b.proxy.ForwardHeaders, err = list(d)
+		return err
+	}, true},
 }
 
 func parseServer(b *block, d *caddyfile.Dispenser) error {

@@ -37,7 +37,11 @@ func parseRole(b *block, d *caddyfile.Dispenser) error {
 			if len(args) == 0 {
 				return d.Err("allow needs a permission, such as tools.execute, or * for all")
 			}
-			role.Allow = append(role.Allow, policy.Grant{Permission: args[0], Objects: args[1:]})
+			grant := policy.Grant{Permission: args[0]}
+			if len(args) > 1 {
+				grant.Objects = args[1:]
+			}
+			role.Allow = append(role.Allow, grant)
 			at.allow = append(at.allow, token)
 		default:
 			return d.Errf(errUnknownWord, "role", option, "allow, when")

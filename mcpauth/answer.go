@@ -68,6 +68,7 @@ func (a *answer) WriteHeader(status int) {
 	}
 	a.status = status
 	header := a.Header()
+	allowOrigin(header, a.call.origin)
 	if a.call.onHeader != nil {
 		if refusal := a.call.onHeader(status, header); refusal != nil {
 			a.refuse(refusal)

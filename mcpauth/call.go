@@ -29,6 +29,7 @@ type Call struct {
 	Body     []byte
 
 	endpoint *endpoint
+	origin   string
 	logger   *zap.Logger
 
 	// What mcp_proxy wants of the answer.

@@ -132,14 +132,20 @@ func hostKey(host string) string {
 // exposed are the answer's headers that a browser's client must see.
 const exposed = "WWW-Authenticate, Mcp-Session-Id, Mcp-Protocol-Version"
 
-// allowOrigin lets a page of an allowed origin read the answer (Fetch standard,
-// CORS protocol). check has allowed it.
-func allowOrigin(w http.ResponseWriter, r *http.Request) {
-	if origin := r.Header.Get("Origin"); origin != "" {
-		h := w.Header()
+// allowOrigin lets a page of the origin, which check has allowed, read the answer
+// (Fetch standard, CORS protocol). What a server says about that is overruled.
+func allowOrigin(h http.Header, origin string) {
+	for name := range h {
+		if strings.HasPrefix(name, "Access-Control-") {
+			delete(h, name)
+		}
+	}
+	if origin != "" {
 		h.Set("Access-Control-Allow-Origin", origin)
 		h.Set("Access-Control-Expose-Headers", exposed)
-		h.Add("Vary", "Origin")
+		if !slices.Contains(h["Vary"], "Origin") {
+			h.Add("Vary", "Origin")
+		}
 	}
 }
 

@@ -201,7 +201,8 @@ func (h *Handler) admit(w http.ResponseWriter, r *http.Request) (*Call, *Refusal
 	if refusal := h.origins.check(r); refusal != nil {
 		return nil, refusal
 	}
-	allowOrigin(w, r)
+	origin := r.Header.Get("Origin")
+	allowOrigin(w.Header(), origin)
 	switch r.Method {
 	case http.MethodOptions:
 		preflight(w, r)
@@ -216,7 +217,7 @@ func (h *Handler) admit(w http.ResponseWriter, r *http.Request) (*Call, *Refusal
 	if refusal != nil {
 		return nil, refusal
 	}
-	call := &Call{Principal: principal, Server: e.server, endpoint: e, logger: h.logger}
+	call := &Call{Principal: principal, Server: e.server, endpoint: e, origin: origin, logger: h.logger}
 	if refusal := call.readHeader(r); refusal != nil {
 		return call, refusal
 	}

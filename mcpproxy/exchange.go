@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -52,9 +53,6 @@ func (x *exchange) carry(w http.ResponseWriter, next caddyhttp.Handler) error {
 		defer func() { x.sessions.Release(x.session, time.Now()) }()
 	}
 	x.prepare()
-	// The ids of sessions are nobody's business in an access log.
-	defer x.request.Header.Del(mcp.HeaderSessionID)
-
 	caddyhttp.SetVar(x.request.Context(), exchangeVar, x)
 	x.call.OnHeader(x.header)
 	x.call.OnMessage(x.message)
@@ -69,27 +67,23 @@ func (x *exchange) carry(w http.ResponseWriter, next caddyhttp.Handler) error {
 	return x.failed(w, err)
 }
 
-// prepare turns the client's request into the one for the server. What it sets is
-// set last: no header of the client can take it away again.
+// prepare turns the client's request into the one for the server. Of the client's
+// headers only those go along that have a meaning there; what the gateway itself
+// has to say is set last.
 func (x *exchange) prepare() {
-	r, p := x.request, x.call.Principal
+	r, given := x.request, x.request.Header
 	target := *x.server.target
-	r.URL = &target
-	r.RequestURI = target.RequestURI()
+	r.URL, r.RequestURI = &target, target.RequestURI()
+	r.Header = make(http.Header, len(given)+6)
+	for name, values := range given {
+		if x.forwards(name) {
+			r.Header[name] = values
+		}
+	}
+	// The ids of sessions are nobody's business in an access log.
+	delete(given, mcp.HeaderSessionID)
 
-	h := r.Header
-	for _, name := range []string{"Connection", "Upgrade", "Expect", "Te", "Trailer", "Origin"} {
-		h.Del(name)
-	}
-	if x.call.Version.Modern() {
-		h.Del(mcp.HeaderSessionID)
-		h.Del(mcp.HeaderLastEventID)
-	} else {
-		// These revisions do not have them, so nobody has compared them with
-		// the body.
-		h.Del(mcp.HeaderMethod)
-		h.Del(mcp.HeaderName)
-	}
+	h, p := r.Header, x.call.Principal
 	if x.session != nil {
 		h.Set(mcp.HeaderSessionID, x.session.UpstreamID)
 	}
@@ -100,6 +94,7 @@ func (x *exchange) prepare() {
 	identify(h, "Client-Id", p.ClientID)
 	identify(h, "Roles", strings.Join(p.Roles, ","))
 
+	r.TransferEncoding, r.Trailer = nil, nil
 	if r.Method != http.MethodPost {
 		r.Body, r.ContentLength = http.NoBody, 0
 		return
@@ -108,14 +103,31 @@ func (x *exchange) prepare() {
 	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 	r.Body, _ = r.GetBody()
 	r.ContentLength = int64(len(body))
-	r.TransferEncoding = nil
-	h.Del("Content-Length") // it is written from ContentLength
 }
 
 func identify(h http.Header, name, value string) {
 	if value != "" {
 		h[mcpauth.IdentityPrefix+name] = []string{mcp.EncodeHeader(value)}
 	}
+}
+
+// forwards reports whether a header of the client goes to the server.
+func (x *exchange) forwards(name string) bool {
+	modern := x.call.Version.Modern()
+	switch name {
+	case "Accept", "Accept-Language", "Content-Type", "User-Agent", mcp.HeaderProtocolVersion,
+		"Traceparent", "Tracestate", "Baggage", "X-Request-Id",
+		// reverse_proxy believes these of trusted proxies only, and sets them.
+		"X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host":
+		return true
+	case mcp.HeaderMethod, mcp.HeaderName:
+		// The older revisions do not have them, so nobody has compared them
+		// with the body.
+		return modern
+	case mcp.HeaderLastEventID:
+		return !modern
+	}
+	return modern && strings.HasPrefix(name, mcp.HeaderParamPrefix) || slices.Contains(x.ForwardHeaders, name)
 }
 
 // header sees the header of the server's answer before the client does.

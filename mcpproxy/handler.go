@@ -28,7 +28,9 @@ func init() {
 // request that did not pass mcp_auth.
 //
 // A server gets the bytes that were judged, and never the client's token or
-// cookies. Who the principal is stands in these headers, which a client cannot
+// cookies. Of the client's headers it gets those that MCP defines, Accept,
+// Accept-Language, Content-Type, User-Agent, those of tracing, X-Request-Id, what
+// reverse_proxy makes of X-Forwarded-*, and those that forward_headers names. Who the principal is stands in these headers, which a client cannot
 // set; a value that is not plain text is encoded as MCP 2026-07-28 encodes
 // `Mcp-Name`:
 //
@@ -45,6 +47,10 @@ func init() {
 type Handler struct {
 	// Servers are the MCP servers. At least one is required.
 	Servers []*Server `json:"servers,omitempty"`
+
+	// ForwardHeaders are further headers of the client that the servers get, by
+	// name. Default: none.
+	ForwardHeaders []string `json:"forward_headers,omitempty"`
 
 	byName   map[string]*Server
 	sessions *state.Sessions
@@ -87,6 +93,12 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if len(h.Servers) == 0 {
 		return errors.New("no server is configured; name at least one MCP server and its upstream")
 	}
+	for i, name := range h.ForwardHeaders {
+		h.ForwardHeaders[i] = http.CanonicalHeaderKey(name)
+		if !mayForward(h.ForwardHeaders[i]) {
+			return fmt.Errorf("header %s must not be forwarded; header_up of a server's proxy can set one for it", name)
+		}
+	}
 	h.byName = make(map[string]*Server, len(h.Servers))
 	for _, s := range h.Servers {
 		if err := s.provision(ctx); err != nil {
@@ -98,6 +110,16 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		h.byName[s.Name] = s
 	}
 	return nil
+}
+
+// mayForward refuses the headers that the gateway or HTTP itself speaks in.
+func mayForward(name string) bool {
+	switch name {
+	case "Authorization", "Cookie", "Proxy-Authorization", "Origin", "Host",
+		"Connection", "Content-Encoding", "Content-Length", "Expect", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade":
+		return false
+	}
+	return !strings.HasPrefix(name, "Mcp-") && !strings.HasPrefix(name, mcpauth.IdentityPrefix)
 }
 
 func (s *Server) provision(ctx caddy.Context) error {

@@ -47,7 +47,17 @@ func Root() (string, error) {
 // to root/.build/bin and returns the program's path. Go's build cache makes it quick
 // when nothing has changed.
 func Build(ctx context.Context, root, pkg string) (string, error) {
-	bin := filepath.Join(root, ".build", "bin", filepath.Base(pkg))
+	dir := filepath.Join(root, ".build", "bin")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
+	}
+	// Tests of several packages build the same programs at the same time.
+	locked, err := lock(filepath.Join(dir, ".lock"))
+	if err != nil {
+		return "", err
+	}
+	defer locked.Close()
+	bin := filepath.Join(dir, filepath.Base(pkg))
 	if runtime.GOOS == "windows" {
 		bin += ".exe"
 	}

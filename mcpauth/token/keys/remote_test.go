@@ -179,6 +179,13 @@ func TestIssuerDownFromTheStart(t *testing.T) {
 	if err := gen.Ready(start); err != nil {
 		t.Errorf("not ready: %v", err)
 	}
+	// What went wrong before is forgotten.
+	iss.change(func() { iss.status = http.StatusServiceUnavailable })
+	gen.count(t, "b", 300*time.Second)
+	warned := gen.logs.FilterMessage("fetching the issuer's keys failed").All()
+	if failures := warned[len(warned)-1].ContextMap()["failures"]; failures != int64(1) {
+		t.Errorf("logged %v failures in a row", failures)
+	}
 }
 
 func TestIssuerThatWithdrawsAllKeysIsBelieved(t *testing.T) {

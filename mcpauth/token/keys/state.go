@@ -80,7 +80,7 @@ func (s *remoteState) refresh(r *Remote, now time.Time) <-chan struct{} {
 	done := make(chan struct{})
 	s.inflight = done
 	go func() {
-		ctx, cancel := context.WithCancel(s.ctx)
+		ctx, cancel := context.WithTimeout(s.ctx, time.Duration(r.Timeout))
 		defer cancel()
 		keys, skipped, err := s.fetch(ctx, s.client)
 		s.settle(r.logger, now, keys, skipped, err)
