@@ -3,7 +3,9 @@ package caddyfile
 import (
 	"encoding/json"
 	"slices"
+	"strings"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -43,7 +45,7 @@ import (
 func parseAuth(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	b := &block{helper: h}
 	h.Next() // consume directive name
-	if err := b.parse(h.Dispenser, authOnly); err != nil {
+	if err := b.parse(h.Dispenser, authOnly, needPublicURL, needIssuer, needName); err != nil {
 		return nil, err
 	}
 	return &b.auth, nil
@@ -112,11 +114,11 @@ func parseIssuer(b *block, d *caddyfile.Dispenser) error {
 			issuer.JTIOptional = true
 		case "jwks_url", "key_file", "secret", "keys":
 			if issuer.KeysRaw != nil {
-				return d.Errf("an issuer has one source of keys; %s is a second", option)
+				return d.Errf("an issuer has one source of keys, and %s is a second; leave one out", option)
 			}
 			issuer.KeysRaw, err = parseKeys(d)
 		default:
-			return d.Errf(errUnknownWord, "issuer", option,
+			return unknown(d, "issuer",
 				"algorithms, audience, jti, jwks_url, key_file, keys, leeway, secret, token_types")
 		}
 		if err != nil {
@@ -147,10 +149,18 @@ func parseKeys(d *caddyfile.Dispenser) (json.RawMessage, error) {
 		return object(keys.Secret{Value: value}, "source", "secret"), err
 	}
 	if !d.NextArg() {
-		return nil, d.Err("keys needs the name of a key source")
+		return nil, d.Err("keys needs the name of a key source, such as: keys discovery")
 	}
+	const namespace = "mcp_gateway.key_sources"
 	name := d.Val()
-	module, err := caddyfile.UnmarshalModule(d, "mcp_gateway.key_sources."+name)
+	if _, err := caddy.GetModule(namespace + "." + name); err != nil {
+		var names []string
+		for _, source := range caddy.GetModules(namespace) {
+			names = append(names, source.ID.Name())
+		}
+		return nil, d.Errf("there is no key source '%s'; there are: %s", name, strings.Join(names, ", "))
+	}
+	module, err := caddyfile.UnmarshalModule(d, namespace+"."+name)
 	if err != nil {
 		return nil, err
 	}

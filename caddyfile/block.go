@@ -78,26 +78,96 @@ var named = words{
 }
 
 var (
-	gatewayWords   = join(common, authWords, wellKnownWords, proxyWords)
-	wellKnownOnly  = join(common, named, wellKnownWords, words{"authorization_server": {parseAuthorizationServer, false}})
-	authOnly       = join(common, named, authWords)
-	proxyOnly      = proxyWords
-	namesOf        = func(w words) string { return strings.Join(slices.Sorted(maps.Keys(w)), ", ") }
-	errUnknownWord = "unrecognized %s option '%s'; it has: %s"
+	gatewayWords  = join(common, authWords, wellKnownWords, proxyWords)
+	wellKnownOnly = join(common, named, wellKnownWords, words{"authorization_server": {parseAuthorizationServer, false}})
+	authOnly      = join(common, named, authWords)
+	proxyOnly     = proxyWords
+	namesOf       = func(w words) string { return strings.Join(slices.Sorted(maps.Keys(w)), ", ") }
 )
 
-// parse reads the block of a directive, on which the dispenser stands.
-func (b *block) parse(d *caddyfile.Dispenser, known words) error {
+// The lines that most directives need, for the errors.
+const (
+	needPublicURL = "public_url https://mcp.example.com"
+	needIssuer    = "issuer https://login.example.com"
+	needName      = "server tickets"
+	needUpstream  = "server tickets 10.0.0.7:3000"
+)
+
+// examples are what may follow a word, for the errors.
+var examples = map[string]string{
+	"acknowledgments":            "https://example.com/thanks",
+	"algorithms":                 "RS256 ES256",
+	"allowed_hosts":              "mcp.internal",
+	"allowed_origins":            "https://app.example.com",
+	"audience":                   "https://mcp.example.com",
+	"authorization_server":       "https://login.example.com",
+	"body_timeout":               "30s",
+	"canonical":                  "https://mcp.example.com/.well-known/security.txt",
+	"contact":                    "mailto:security@example.com",
+	"encryption":                 "https://example.com/pgp.txt",
+	"expires":                    "<date>",
+	"forward_headers":            "Accept-Language",
+	"health":                     "off",
+	"hiring":                     "https://example.com/jobs",
+	"issuer":                     "https://login.example.com",
+	"jti":                        "optional",
+	"jwks_url":                   "https://login.example.com/jwks",
+	"key_file":                   "/etc/keys/issuer.pem",
+	"leeway":                     "5s",
+	"max_answer":                 "32MiB",
+	"max_body":                   "4MiB",
+	"max_sessions":               "100000",
+	"max_sessions_per_principal": "1000",
+	"policy":                     "https://example.com/security",
+	"preferred_languages":        "en pt-BR",
+	"public_url":                 "https://mcp.example.com",
+	"resource_documentation":     "https://docs.example.com/mcp",
+	"resource_name":              `"Example gateway"`,
+	"robots_txt":                 `"User-agent: *\nDisallow: /"`,
+	"role":                       "analyst",
+	"scopes_supported":           "mcp:read mcp:write",
+	"secret":                     "{env.JWT_SECRET}",
+	"server":                     "tickets",
+	"session_idle_timeout":       "30m",
+	"session_lifetime":           "24h",
+	"token_cache":                "10000",
+	"token_types":                "at+jwt",
+	"well_known_file":            "challenge.txt /srv/challenge.txt",
+	"well_known_text":            "challenge.txt abc123",
+	"well_known_max_age":         "1h",
+}
+
+// suchAs is the part of an error that shows what to write.
+func suchAs(word string) string {
+	example, ok := examples[word]
+	if !ok {
+		return ""
+	}
+	return ", such as: " + word + " " + strings.Replace(example, "<date>", inHalfAYear(), 1)
+}
+
+// unknown is the error for a word that a block does not have, on which the
+// dispenser stands.
+func unknown(d *caddyfile.Dispenser, in, has string) error {
+	if d.Val() == "{" {
+		return d.Err("there is no block here; take away what stands in braces")
+	}
+	return d.Errf("unrecognized %s option '%s'; it has: %s", in, d.Val(), has)
+}
+
+// parse reads the block of a directive, on which the dispenser stands. needed are
+// examples of the lines that it must have.
+func (b *block) parse(d *caddyfile.Dispenser, known words, needed ...string) error {
 	directive := d.Val()
 	if d.NextArg() {
-		return d.Errf("%s takes no argument here: '%s'; write options in a block", directive, d.Val())
+		return d.Errf("%s takes no argument here, and '%s' is one; write options in a block", directive, d.Val())
 	}
 	seen := map[string]bool{}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		name := d.Val()
 		w, ok := known[name]
 		if !ok {
-			return d.Errf(errUnknownWord, directive, name, namesOf(known))
+			return unknown(d, directive, namesOf(known))
 		}
 		if w.once && seen[name] {
 			return d.Errf("%s is given twice; write it once", name)
@@ -105,6 +175,11 @@ func (b *block) parse(d *caddyfile.Dispenser, known words) error {
 		seen[name] = true
 		if err := w.parse(b, d); err != nil {
 			return err
+		}
+	}
+	for _, line := range needed {
+		if name, _, _ := strings.Cut(line, " "); !seen[name] {
+			return d.Errf("%s needs %s; write a line such as: %s", directive, name, line)
 		}
 	}
 	return b.checkRoles()
@@ -115,7 +190,7 @@ func (b *block) addServer(d *caddyfile.Dispenser, name string) error {
 		return d.WrapErr(err)
 	}
 	if slices.Contains(b.auth.Servers, name) {
-		return d.Errf("server %s is given twice; list all of its upstreams in one place", name)
+		return d.Errf("server %s is given twice; write it once, with all of its upstreams", name)
 	}
 	b.auth.Servers = append(b.auth.Servers, name)
 	b.wellKnown.Servers = b.auth.Servers
@@ -141,7 +216,7 @@ func one(d *caddyfile.Dispenser) (string, error) {
 	name := d.Val()
 	args := d.RemainingArgs()
 	if len(args) != 1 {
-		return "", d.Errf("%s takes exactly one argument", name)
+		return "", d.Errf("%s takes exactly one argument%s", name, suchAs(name))
 	}
 	return args[0], nil
 }
@@ -151,7 +226,7 @@ func list(d *caddyfile.Dispenser) ([]string, error) {
 	name := d.Val()
 	args := d.RemainingArgs()
 	if len(args) == 0 {
-		return nil, d.Errf("%s needs at least one argument", name)
+		return nil, d.Errf("%s needs at least one argument%s", name, suchAs(name))
 	}
 	return args, nil
 }

@@ -50,26 +50,15 @@ import (
 // It answers every request: the site, or what the matcher leaves of it, is the
 // gateway's.
 func parseGateway(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
+	h.Next() // consume directive name, after which the matcher stands
 	matcher, err := h.ExtractMatcherSet()
 	if err != nil {
 		return nil, err
 	}
 	b := &block{helper: h}
-	h.Next() // consume directive name
-	if err := b.parse(h.Dispenser, gatewayWords); err != nil {
+	h.Next() // once more: the dispenser begins anew
+	if err := b.parse(h.Dispenser, gatewayWords, needPublicURL, needIssuer, needUpstream); err != nil {
 		return nil, err
-	}
-	for _, needed := range []struct {
-		word, example string
-		missing       bool
-	}{
-		{"public_url", "public_url https://mcp.example.com", b.auth.PublicURL == ""},
-		{"issuer", "issuer https://login.example.com", len(b.auth.Issuers) == 0},
-		{"server", "server tickets 10.0.0.7:3000", len(b.proxy.Servers) == 0},
-	} {
-		if needed.missing {
-			return nil, h.Errf("mcp_gateway needs %s; write a line such as: %s", needed.word, needed.example)
-		}
 	}
 	route := caddyhttp.Route{HandlersRaw: []json.RawMessage{
 		object(&b.wellKnown, "handler", "mcp_well_known"),
@@ -91,12 +80,12 @@ func parseGateway(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 //		max_sessions_per_principal <number>
 //	}
 func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
+	d.Next() // consume option name
 	if existing != nil {
 		return nil, d.Err("the global option mcp_gateway is given twice; write it once")
 	}
-	d.Next() // consume option name
 	if d.NextArg() {
-		return nil, d.ArgErr()
+		return nil, d.Errf("mcp_gateway takes no argument here, and '%s' is one; write options in a block", d.Val())
 	}
 	limits := new(mcpauth.SessionLimits)
 	seen := map[string]bool{}
@@ -117,7 +106,7 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 		case "max_sessions_per_principal":
 			limits.MaxPerPrincipal, err = number(d)
 		default:
-			err = d.Errf(errUnknownWord, "mcp_gateway", option,
+			err = unknown(d, "mcp_gateway",
 				"max_sessions, max_sessions_per_principal, session_idle_timeout, session_lifetime")
 		}
 		if err != nil {

@@ -29,7 +29,7 @@ import (
 func parseProxy(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	b := &block{helper: h}
 	h.Next() // consume directive name
-	if err := b.parse(h.Dispenser, proxyOnly); err != nil {
+	if err := b.parse(h.Dispenser, proxyOnly, needUpstream); err != nil {
 		return nil, err
 	}
 	return &b.proxy, nil

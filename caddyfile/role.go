@@ -28,14 +28,14 @@ func parseRole(b *block, d *caddyfile.Dispenser) error {
 		case "when":
 			args := d.RemainingArgs()
 			if len(args) < 2 {
-				return d.Err("when needs a claim and at least one value")
+				return d.Err("when needs a claim and at least one value, such as: when groups data-team")
 			}
 			role.When = append(role.When, policy.Condition{Claim: args[0], Values: args[1:]})
 			at.when = append(at.when, token)
 		case "allow":
 			args := d.RemainingArgs()
 			if len(args) == 0 {
-				return d.Err("allow needs a permission, such as tools.execute, or * for all")
+				return d.Err("allow needs a permission, such as: allow tools.execute tickets/search_* (or * for all)")
 			}
 			grant := policy.Grant{Permission: args[0]}
 			if len(args) > 1 {
@@ -44,8 +44,11 @@ func parseRole(b *block, d *caddyfile.Dispenser) error {
 			role.Allow = append(role.Allow, grant)
 			at.allow = append(at.allow, token)
 		default:
-			return d.Errf(errUnknownWord, "role", option, "allow, when")
+			return unknown(d, "role", "allow, when")
 		}
+	}
+	if len(role.Allow) == 0 {
+		return d.Errf("role %s allows nothing; write a line such as: allow tools.execute tickets/search_*", name)
 	}
 	b.auth.Roles = append(b.auth.Roles, role)
 	b.rules = append(b.rules, at)

@@ -41,7 +41,7 @@ import (
 func parseWellKnown(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	b := &block{helper: h}
 	h.Next() // consume directive name
-	if err := b.parse(h.Dispenser, wellKnownOnly); err != nil {
+	if err := b.parse(h.Dispenser, wellKnownOnly, needPublicURL); err != nil {
 		return nil, err
 	}
 	return &b.wellKnown, nil
@@ -85,7 +85,7 @@ func addFile(b *block, d *caddyfile.Dispenser, content func(string) string) erro
 	word := d.Val()
 	args := d.RemainingArgs()
 	if len(args) != 2 {
-		return d.Errf("%s needs a name and what to serve under it", word)
+		return d.Errf("%s needs a name and what to serve under it%s", word, suchAs(word))
 	}
 	name := strings.Trim(args[0], "/")
 	if _, twice := b.wellKnown.Files[name]; twice {
@@ -133,7 +133,7 @@ func parseSecurityTxt(b *block, d *caddyfile.Dispenser) error {
 		}
 		values, known := lists[option]
 		if !known {
-			return d.Errf(errUnknownWord, "security_txt", option,
+			return unknown(d, "security_txt",
 				strings.Join(append(slices.Sorted(maps.Keys(lists)), "expires"), ", "))
 		}
 		more, err := list(d)

@@ -16,7 +16,11 @@ import (
 	"time"
 )
 
+// nodeDir has the scripts and packages, nodeBinary in it is the Node that runs
+// them.
 const nodeDir = "node"
+
+var nodeBinary = filepath.Join("node_modules", ".bin", "node")
 
 // installNode installs the locked npm packages, and the Node version among them,
 // unless an installation newer than the lock is there. Processes that test at
@@ -44,6 +48,9 @@ func installNode() error {
 	if out, err := install.CombinedOutput(); err != nil {
 		return fmt.Errorf("npm ci: %w\n%s", err, out)
 	}
+	if _, err := os.Stat(filepath.Join(nodeDir, nodeBinary)); err != nil {
+		return fmt.Errorf("npm ci has brought no Node (it comes by an install script: are those switched off?): %w", err)
+	}
 	return nil
 }
 
@@ -66,7 +73,7 @@ func startNode(ctx context.Context, script, variable string, value any, line fun
 		return nil, err
 	}
 	p := &nodeProcess{script: script, stderr: new(tail), ended: make(chan struct{})}
-	p.cmd = exec.CommandContext(ctx, filepath.Join("node_modules", ".bin", "node"), script)
+	p.cmd = exec.CommandContext(ctx, nodeBinary, script)
 	p.cmd.Dir = nodeDir
 	p.cmd.Env = append(os.Environ(), variable+"="+string(config), "NODE_EXTRA_CA_CERTS="+authorityFile())
 	p.cmd.Stderr = p.stderr

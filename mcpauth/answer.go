@@ -22,7 +22,7 @@ import (
 // event by event, and nothing of an event is sent before the whole is judged; a
 // JSON answer is kept back until it has been judged.
 type answer struct {
-	*caddyhttp.ResponseWriterWrapper
+	caddyhttp.ResponseWriterWrapper
 	call   *Call
 	limit  int
 	cancel context.CancelCauseFunc
@@ -50,7 +50,7 @@ var errTokenOver = errors.New("the access token has expired")
 
 func newAnswer(w http.ResponseWriter, call *Call, limit int, cancel context.CancelCauseFunc) *answer {
 	return &answer{
-		ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w},
+		ResponseWriterWrapper: caddyhttp.ResponseWriterWrapper{ResponseWriter: w},
 		call:                  call,
 		limit:                 limit,
 		cancel:                cancel,
@@ -75,7 +75,10 @@ func (a *answer) WriteHeader(status int) {
 			return
 		}
 	}
-	media, _, _ := mime.ParseMediaType(header.Get("Content-Type"))
+	media := header.Get("Content-Type")
+	if media != "application/json" && media != "text/event-stream" {
+		media, _, _ = mime.ParseMediaType(media)
+	}
 	ok := status >= 200 && status < 300
 	read := a.call.readJSON || a.call.filters()
 	switch {

@@ -258,10 +258,6 @@ func conceal(header http.Header) {
 	}
 }
 
-// IdentityPrefix begins the names of the headers in which a server is told who the
-// principal is.
-const IdentityPrefix = "X-Mcp-"
-
 func (h *Handler) log(r *http.Request, c *Call, f *Refusal) {
 	entry := h.logger.Check(zap.InfoLevel, "refused")
 	if entry == nil {

@@ -21,6 +21,9 @@ type Principal struct {
 	*token.Claims
 	// Roles are the names of the roles, sorted.
 	Roles []string
+	// Identity are the headers in which a server is told who the principal is.
+	// They must not be changed.
+	Identity http.Header
 
 	policy *policy.Policy
 	set    policy.RoleSet
@@ -33,8 +36,23 @@ func (p *Principal) Owner() state.Owner {
 
 func (h *Handler) newPrincipal(claims *token.Claims) *Principal {
 	set := h.policy.RolesOf(values(claims), claims.Scopes)
-	return &Principal{Claims: claims, Roles: h.policy.RoleNames(set), policy: h.policy, set: set}
+	p := &Principal{Claims: claims, Roles: h.policy.RoleNames(set), Identity: make(http.Header), policy: h.policy, set: set}
+	for name, value := range map[string]string{
+		"Subject":   p.Subject,
+		"Issuer":    p.Issuer,
+		"Client-Id": p.ClientID,
+		"Roles":     strings.Join(p.Roles, ","),
+	} {
+		if value != "" {
+			p.Identity[IdentityPrefix+name] = []string{mcp.EncodeHeader(value)}
+		}
+	}
+	return p
 }
+
+// IdentityPrefix begins the names of the headers in which a server is told who the
+// principal is.
+const IdentityPrefix = "X-Mcp-"
 
 // values reads claims as conditions of roles do: what is neither text nor a list
 // of texts is no value.

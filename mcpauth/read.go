@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -97,21 +98,54 @@ func (h *Handler) readBody(c *Call, w http.ResponseWriter, r *http.Request) *Ref
 
 // read reads the whole body, in the time and up to the size that are configured.
 func (h *Handler) read(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	control := http.NewResponseController(w)
-	if err := control.SetReadDeadline(time.Now().Add(time.Duration(h.BodyTimeout))); err == nil {
-		defer func() { _ = control.SetReadDeadline(time.Time{}) }()
+	late := newLate(w, time.Duration(h.BodyTimeout))
+	body, err := h.readAll(w, r)
+	if late.stop() {
+		return nil, os.ErrDeadlineExceeded
 	}
-	limited := http.MaxBytesReader(w, r.Body, h.MaxBody)
+	return body, err
+}
+
+func (h *Handler) readAll(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if r.ContentLength >= 0 {
 		body := make([]byte, r.ContentLength)
-		if _, err := io.ReadFull(limited, body); err != nil {
-			return nil, err
-		}
-		return body, nil
+		_, err := io.ReadFull(r.Body, body)
+		return body, err
 	}
 	var body bytes.Buffer
-	_, err := body.ReadFrom(limited)
+	_, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, h.MaxBody))
 	return body.Bytes(), err
+}
+
+// late ends the reading of a body that takes too long. Setting the connection's
+// deadline only then costs the requests in time nothing.
+type late struct {
+	mu      sync.Mutex
+	timer   *time.Timer
+	stopped bool
+	fired   bool
+}
+
+func newLate(w http.ResponseWriter, after time.Duration) *late {
+	l := new(late)
+	l.timer = time.AfterFunc(after, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if !l.stopped {
+			l.fired = true
+			_ = http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0))
+		}
+	})
+	return l
+}
+
+// stop reports whether it was too late.
+func (l *late) stop() bool {
+	l.timer.Stop()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stopped = true
+	return l.fired
 }
 
 // unreadable tells why a body could not be read. What another handler has to say

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -73,7 +74,7 @@ func (x *exchange) carry(w http.ResponseWriter, next caddyhttp.Handler) error {
 func (x *exchange) prepare() {
 	r, given := x.request, x.request.Header
 	target := *x.server.target
-	r.URL, r.RequestURI = &target, target.RequestURI()
+	r.URL, r.RequestURI = &target, x.server.Path
 	r.Header = make(http.Header, len(given)+6)
 	for name, values := range given {
 		if x.forwards(name) {
@@ -83,16 +84,13 @@ func (x *exchange) prepare() {
 	// The ids of sessions are nobody's business in an access log.
 	delete(given, mcp.HeaderSessionID)
 
-	h, p := r.Header, x.call.Principal
+	h := r.Header
 	if x.session != nil {
 		h.Set(mcp.HeaderSessionID, x.session.UpstreamID)
 	}
 	// An answer that may have to be looked into must not be compressed.
 	h.Set("Accept-Encoding", "identity")
-	identify(h, "Subject", p.Subject)
-	identify(h, "Issuer", p.Issuer)
-	identify(h, "Client-Id", p.ClientID)
-	identify(h, "Roles", strings.Join(p.Roles, ","))
+	maps.Copy(h, x.call.Principal.Identity)
 
 	r.TransferEncoding, r.Trailer = nil, nil
 	if r.Method != http.MethodPost {
@@ -103,12 +101,6 @@ func (x *exchange) prepare() {
 	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 	r.Body, _ = r.GetBody()
 	r.ContentLength = int64(len(body))
-}
-
-func identify(h http.Header, name, value string) {
-	if value != "" {
-		h[mcpauth.IdentityPrefix+name] = []string{mcp.EncodeHeader(value)}
-	}
 }
 
 // forwards reports whether a header of the client goes to the server.

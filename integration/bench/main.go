@@ -5,10 +5,11 @@
 //
 // All targets get the same requests over 32 keep-alive connections, bearer header
 // included, each with a JSON-RPC id of its own. The rounds are interleaved and start with
-// another target each time; a ratio is taken within a round and its median reported. The
-// MCP server behind them is a hand-written net/http one that answers 300 bytes at once,
-// because an MCP SDK's own cost would hide the proxy's. The load generator is wrk,
-// installed with apt-get if that is possible, else one written in Go.
+// another target each time; a ratio is taken within a round and its median reported. Many
+// short rounds stand a busy machine better than few long ones. The MCP server behind them
+// is a hand-written net/http one that answers 300 bytes at once, because an MCP SDK's own
+// cost would hide the proxy's. The load generator is wrk, installed with apt-get if that
+// is possible, else one written in Go.
 package main
 
 import (
@@ -40,8 +41,8 @@ type options struct {
 
 func main() {
 	var opts options
-	flag.IntVar(&opts.rounds, "rounds", 5, "rounds per workload")
-	flag.DurationVar(&opts.duration, "duration", 6*time.Second, "load on one target in one round")
+	flag.IntVar(&opts.rounds, "rounds", 15, "rounds per workload")
+	flag.DurationVar(&opts.duration, "duration", 2*time.Second, "load on one target in one round")
 	flag.StringVar(&opts.generator, "generator", "", "load generator, wrk or go (default wrk where it can be had)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

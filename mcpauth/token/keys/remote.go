@@ -168,7 +168,7 @@ func (r *Remote) unmarshalBlock(d *caddyfile.Dispenser) error {
 		case "timeout":
 			option = &r.Timeout
 		default:
-			return d.Errf("unrecognized key source option '%s'", name)
+			return d.Errf("unrecognized key source option '%s'; it has: min_refresh_interval, refresh_interval, timeout", name)
 		}
 		if *option != 0 {
 			return d.Errf("%s already specified", name)

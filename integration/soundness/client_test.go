@@ -1,0 +1,263 @@
+package soundness
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+// patience is how long a test waits for what must happen.
+const patience = 20 * time.Second
+
+var tlsConfig *tls.Config
+
+// message is a request, byte for byte. Header lines are sent as they are written,
+// in their order and as often as they stand there.
+type message struct {
+	port               int
+	method, path, host string
+	header             []string
+	body               []byte
+	// raw keeps HTTP/1.1 from adding a Content-Length.
+	raw bool
+}
+
+// reply is what came back. err is how the connection or stream ended instead.
+type reply struct {
+	status int
+	header http.Header
+	body   []byte
+	// hints are the informational answers before it.
+	hints []http.Header
+	err   error
+}
+
+// wire is a way to send a message.
+type wire struct {
+	name string
+	send func(*testing.T, message) *reply
+}
+
+var (
+	h1    = wire{"h1", sendH1}
+	h2    = wire{"h2", sendH2}
+	wires = []wire{h1, h2}
+)
+
+// dial connects to a port of the gateway: over TLS if it is the secure one.
+func dial(t *testing.T, port int, protocol string) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	if port != world.secure {
+		return conn
+	}
+	config := tlsConfig.Clone()
+	config.NextProtos = []string{protocol}
+	secured := tls.Client(conn, config)
+	if err := secured.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	return secured
+}
+
+func (m message) hasHeader(name string) bool {
+	for _, line := range m.header {
+		if field, _, _ := strings.Cut(line, ":"); strings.EqualFold(field, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// bytesH1 is the message as HTTP/1.1 has it.
+func (m message) bytesH1() []byte {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\n", m.method, m.path)
+	if m.host != "" {
+		fmt.Fprintf(&b, "Host: %s\r\n", m.host)
+	}
+	for _, line := range m.header {
+		b.WriteString(line + "\r\n")
+	}
+	if !m.raw && (m.body != nil || m.method == http.MethodPost) {
+		fmt.Fprintf(&b, "Content-Length: %d\r\n", len(m.body))
+	}
+	b.WriteString("\r\n")
+	b.Write(m.body)
+	return b.Bytes()
+}
+
+func sendH1(t *testing.T, m message) *reply {
+	t.Helper()
+	conn := dial(t, m.port, "http/1.1")
+	go func() { _, _ = conn.Write(m.bytesH1()) }()
+	return readH1(bufio.NewReader(conn), m.method)
+}
+
+// readH1 reads one answer of HTTP/1.1, informational ones before it included.
+func readH1(from *bufio.Reader, method string) *reply {
+	r := &reply{}
+	for {
+		resp, err := http.ReadResponse(from, &http.Request{Method: method})
+		if err != nil {
+			r.err = err
+			return r
+		}
+		if resp.StatusCode < 200 && resp.StatusCode != http.StatusSwitchingProtocols {
+			r.hints = append(r.hints, resp.Header)
+			continue
+		}
+		r.status, r.header = resp.StatusCode, resp.Header
+		r.body, r.err = io.ReadAll(resp.Body)
+		for name, values := range resp.Trailer {
+			r.header["Trailer:"+name] = values
+		}
+		return r
+	}
+}
+
+// sendRaw sends bytes on one connection of HTTP/1.1 and reads every answer until
+// the gateway closes it or says nothing more to what was sent.
+func sendRaw(t *testing.T, port int, data []byte, answers int) []*reply {
+	t.Helper()
+	conn := dial(t, port, "http/1.1")
+	go func() { _, _ = conn.Write(data) }()
+	from := bufio.NewReader(conn)
+	var all []*reply
+	for range answers {
+		r := readH1(from, http.MethodPost)
+		if r.err != nil && r.status == 0 {
+			break
+		}
+		all = append(all, r)
+	}
+	return all
+}
+
+// field is a header field of HTTP/2, pseudo-headers included.
+type field struct{ name, value string }
+
+func (m message) fieldsH2() []field {
+	fields := []field{{":method", m.method}, {":scheme", "https"}, {":authority", m.host}, {":path", m.path}}
+	for _, line := range m.header {
+		name, value, _ := strings.Cut(line, ":")
+		fields = append(fields, field{strings.ToLower(name), strings.Trim(value, " \t")})
+	}
+	return fields
+}
+
+func sendH2(t *testing.T, m message) *reply {
+	t.Helper()
+	return sendFields(t, m.port, m.fieldsH2(), m.body)
+}
+
+// sendFields sends a request of HTTP/2 that need not be a valid one.
+func sendFields(t *testing.T, port int, fields []field, body []byte) *reply {
+	t.Helper()
+	conn := dial(t, port, "h2")
+	if _, err := conn.Write([]byte(http2.ClientPreface)); err != nil {
+		t.Fatal(err)
+	}
+	framer := http2.NewFramer(conn, conn)
+	framer.AllowIllegalWrites = true
+	framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	must := func(err error) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 24}))
+	must(framer.WriteWindowUpdate(0, 1<<24))
+	var block bytes.Buffer
+	encoder := hpack.NewEncoder(&block)
+	for _, f := range fields {
+		must(encoder.WriteField(hpack.HeaderField{Name: f.name, Value: f.value}))
+	}
+	first := true
+	for rest := block.Bytes(); first || len(rest) > 0; first = false {
+		chunk := rest[:min(len(rest), 16000)]
+		rest = rest[len(chunk):]
+		if first {
+			must(framer.WriteHeaders(http2.HeadersFrameParam{
+				StreamID: 1, BlockFragment: chunk, EndStream: body == nil, EndHeaders: len(rest) == 0,
+			}))
+		} else if err := framer.WriteContinuation(1, len(rest) == 0, chunk); err != nil {
+			break // refused before its end
+		}
+	}
+	if len(body) > 60_000 {
+		t.Fatal("a body this large needs flow control; send it with stream")
+	}
+	for body != nil {
+		chunk := body[:min(len(body), 16000)]
+		body = body[len(chunk):]
+		if err := framer.WriteData(1, len(body) == 0, chunk); err != nil || len(body) == 0 {
+			break
+		}
+	}
+	return readH2(framer)
+}
+
+func readH2(framer *http2.Framer) *reply {
+	r := &reply{header: http.Header{}}
+	for {
+		frame, err := framer.ReadFrame()
+		if err != nil {
+			r.err = err
+			return r
+		}
+		ended := false
+		switch frame := frame.(type) {
+		case *http2.SettingsFrame:
+			if !frame.IsAck() {
+				_ = framer.WriteSettingsAck()
+			}
+		case *http2.MetaHeadersFrame:
+			header := http.Header{}
+			for _, f := range frame.RegularFields() {
+				header.Add(f.Name, f.Value)
+			}
+			switch status := frame.PseudoValue("status"); {
+			case status == "": // trailers
+				for name, values := range header {
+					r.header["Trailer:"+name] = values
+				}
+			case status[0] == '1':
+				r.hints = append(r.hints, header)
+			default:
+				_, _ = fmt.Sscan(status, &r.status)
+				r.header = header
+			}
+			ended = frame.StreamEnded()
+		case *http2.DataFrame:
+			r.body = append(r.body, frame.Data()...)
+			ended = frame.StreamEnded()
+		case *http2.RSTStreamFrame:
+			r.err = fmt.Errorf("stream reset: %v", frame.ErrCode)
+			return r
+		case *http2.GoAwayFrame:
+			if frame.ErrCode != http2.ErrCodeNo {
+				r.err = fmt.Errorf("connection ended: %v", frame.ErrCode)
+				return r
+			}
+		}
+		if ended {
+			return r
+		}
+	}
+}
