@@ -59,9 +59,8 @@ func newAnswer(w http.ResponseWriter, call *Call, limit int, cancel context.Canc
 
 // WriteHeader decides, by the header of the server's answer, how it is treated.
 func (a *answer) WriteHeader(status int) {
-	if status >= 100 && status < 200 {
-		a.ResponseWriter.WriteHeader(status)
-		return
+	if status < 200 {
+		return // MCP has no use for what is said before the answer
 	}
 	if a.mode != undecided {
 		return
@@ -117,6 +116,7 @@ func (a *answer) WriteHeader(status int) {
 	case whole:
 		header.Del("Content-Length")
 		return // sent when the whole has been judged
+	default:
 	}
 	a.ResponseWriter.WriteHeader(status)
 }
@@ -140,6 +140,7 @@ func (a *answer) Write(p []byte) (int, error) {
 			return len(p), nil
 		}
 		a.body = append(a.body, p...)
+	default:
 	}
 	return len(p), nil
 }

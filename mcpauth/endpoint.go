@@ -152,16 +152,17 @@ func allowOrigin(h http.Header, origin string) {
 // preflight answers a browser's question whether it may send a request. It needs
 // no token, and a wildcard would not cover Authorization.
 func preflight(w http.ResponseWriter, r *http.Request) {
-	allow := "Authorization, Content-Type, Accept, Mcp-Protocol-Version, Mcp-Session-Id, Last-Event-Id, Mcp-Method, Mcp-Name"
-	for _, wanted := range strings.Split(r.Header.Get("Access-Control-Request-Headers"), ",") {
+	var allow strings.Builder
+	allow.WriteString("Authorization, Content-Type, Accept, Mcp-Protocol-Version, Mcp-Session-Id, Last-Event-Id, Mcp-Method, Mcp-Name")
+	for wanted := range strings.SplitSeq(r.Header.Get("Access-Control-Request-Headers"), ",") {
 		wanted = http.CanonicalHeaderKey(strings.TrimSpace(wanted))
 		if strings.HasPrefix(wanted, mcp.HeaderParamPrefix) && isToken(wanted) {
-			allow += ", " + wanted
+			allow.WriteString(", " + wanted)
 		}
 	}
 	h := w.Header()
 	h.Set("Access-Control-Allow-Methods", "GET, POST, DELETE")
-	h.Set("Access-Control-Allow-Headers", allow)
+	h.Set("Access-Control-Allow-Headers", allow.String())
 	h.Set("Access-Control-Max-Age", "600")
 	h.Set("Allow", allowedMethods)
 	w.WriteHeader(http.StatusNoContent)

@@ -170,6 +170,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	call, refusal := h.admit(w, r)
 	if refusal != nil {
 		h.log(r, call, refusal)
+		if r.ContentLength != 0 && refusal.Status != http.StatusRequestTimeout {
+			// net/http reads over some of an unread body before it sends the
+			// answer, and would wait for it for ever.
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(time.Duration(h.BodyTimeout)))
+		}
 		refusal.WriteTo(w)
 		return nil
 	}

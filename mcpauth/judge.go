@@ -71,8 +71,9 @@ func (c *Call) judgeMessage(m *jsonrpc.Message) *Refusal {
 		return c.judgeReference(m, method.Permission)
 	case mcp.Subscription:
 		return c.narrow(m)
+	default:
+		return unknownMethod(m, c.Version)
 	}
-	return unknownMethod(m, c.Version)
 }
 
 func (c *Call) invalid(m *jsonrpc.Message, reason, message string) *Refusal {

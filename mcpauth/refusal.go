@@ -1,6 +1,7 @@
 package mcpauth
 
 import (
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -33,7 +34,10 @@ func refuse(status, code int, reason, message string) *Refusal {
 
 // unread is the answer to a body that was refused by the reader.
 func unread(err error) *Refusal {
-	e := err.(*jsonrpc.Error)
+	var e *jsonrpc.Error
+	if !errors.As(err, &e) {
+		return refuse(http.StatusBadRequest, jsonrpc.CodeParse, "json_syntax", "the body could not be read")
+	}
 	return &Refusal{Status: http.StatusBadRequest, Code: e.Code, Reason: e.Reason, Message: e.Detail, ID: e.ID}
 }
 

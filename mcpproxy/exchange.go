@@ -41,6 +41,9 @@ const exchangeVar = "mcp.exchange"
 // carry sends the request to the server and its answer to the client.
 func (x *exchange) carry(w http.ResponseWriter, next caddyhttp.Handler) error {
 	forward, refusal := x.enter()
+	if entered := x.session; entered != nil {
+		defer func() { x.sessions.Release(entered, time.Now()) }()
+	}
 	if refusal != nil {
 		x.logger.Info("refused", zap.String("reason", refusal.Reason), zap.String("server", x.server.Name))
 		refusal.WriteTo(w)
@@ -49,9 +52,6 @@ func (x *exchange) carry(w http.ResponseWriter, next caddyhttp.Handler) error {
 	if !forward {
 		w.WriteHeader(http.StatusAccepted)
 		return nil
-	}
-	if x.session != nil && x.request.Method == http.MethodGet {
-		defer func() { x.sessions.Release(x.session, time.Now()) }()
 	}
 	x.prepare()
 	caddyhttp.SetVar(x.request.Context(), exchangeVar, x)
@@ -127,7 +127,7 @@ func (x *exchange) header(status int, h http.Header) *mcpauth.Refusal {
 	made := h.Get(mcp.HeaderSessionID)
 	h.Del(mcp.HeaderSessionID)
 	h.Del("Set-Cookie")
-	h.Del("Www-Authenticate")
+	h.Del("WWW-Authenticate")
 	switch {
 	case status == http.StatusUnauthorized || status == http.StatusForbidden || status == http.StatusProxyAuthRequired:
 		// The client must not be sent to authenticate somewhere else.
@@ -174,8 +174,9 @@ func (x *exchange) message(m *jsonrpc.Message, allowed bool) bool {
 			return false
 		}
 		return true
+	default:
+		return allowed
 	}
-	return allowed
 }
 
 // decline tells the server that its request was not relayed.
@@ -195,6 +196,7 @@ func (x *exchange) decline(m *jsonrpc.Message) {
 	if v := x.session.Negotiated(); v != "" {
 		r.Header.Set(mcp.HeaderProtocolVersion, string(v))
 	}
+	r.RemoteAddr = x.request.RemoteAddr
 	// A request of its own: variables and placeholders must not be shared.
 	serving, _ := x.request.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	repl := caddy.NewReplacer()
@@ -206,7 +208,8 @@ func (x *exchange) decline(m *jsonrpc.Message) {
 			panic(aborted)
 		}
 	}()
-	if err := x.server.proxy.ServeHTTP(nobody, r, nil); err != nil {
+	last := caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return nil })
+	if err := x.server.proxy.ServeHTTP(nobody, r, last); err != nil {
 		x.logger.Warn("the server could not be told", zap.String("server", x.server.Name), zap.Error(err))
 	}
 }

@@ -28,17 +28,11 @@ func (x *exchange) enter() (forward bool, refusal *mcpauth.Refusal) {
 	if id == "" {
 		return x.enterWithout()
 	}
-	x.session = x.sessions.Use(id, call.Principal.Owner(), call.Server, r.Method == http.MethodGet, time.Now())
+	x.session = x.sessions.Use(id, call.Principal.Owner(), call.Server, time.Now())
 	if x.session == nil {
 		return false, x.unknownSession()
 	}
-	if refusal := x.check(); refusal != nil {
-		if r.Method == http.MethodGet {
-			x.sessions.Release(x.session, time.Now())
-		}
-		return false, refusal
-	}
-	return true, nil
+	return true, x.check()
 }
 
 // enterWithout is for a request without a session. The server may not have any,

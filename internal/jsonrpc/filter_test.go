@@ -101,8 +101,10 @@ func TestReadAnswerRefuses(t *testing.T) {
 func TestAppendError(t *testing.T) {
 	for i, tc := range []struct{ got, want string }{
 		{string(AppendError(nil, "", -32700, "no")), `{"jsonrpc":"2.0","error":{"code":-32700,"message":"no"}}`},
-		{string(AppendError(nil, `"a"`, 7, "a\"b\xff", "reason", "r", "supported", []string{"x", "y"}, "id", ID("1.0"))),
-			`{"jsonrpc":"2.0","id":"a","error":{"code":7,"message":"a\"b` + "\ufffd" + `","data":{"reason":"r","supported":["x","y"],"id":1.0}}}`},
+		{
+			string(AppendError(nil, `"a"`, 7, "a\"b\xff", "reason", "r", "supported", []string{"x", "y"}, "id", ID("1.0"))),
+			`{"jsonrpc":"2.0","id":"a","error":{"code":7,"message":"a\"b` + "\ufffd" + `","data":{"reason":"r","supported":["x","y"],"id":1.0}}}`,
+		},
 	} {
 		if tc.got != tc.want {
 			t.Errorf("Test %d: got %s, want %s", i, tc.got, tc.want)

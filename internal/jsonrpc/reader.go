@@ -55,7 +55,7 @@ func (r *reader) syntax(err error) error {
 	switch {
 	case errors.Is(err, jsontext.ErrDuplicateName):
 		return &Error{Code: CodeInvalidRequest, Reason: "json_duplicate_name", Detail: "an object has the same member twice"}
-	case err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
 		return &Error{Code: CodeParse, Reason: "json_truncated", Detail: "the body ends before the message does"}
 	}
 	return &Error{Code: CodeParse, Reason: "json_syntax", Detail: "the body is not one valid JSON value in UTF-8"}
@@ -205,7 +205,7 @@ func (r *reader) next(n *names) (name []byte, ok bool, err error) {
 
 // end makes sure that nothing but white space follows.
 func (r *reader) end() error {
-	if _, err := r.dec.ReadToken(); err != io.EOF {
+	if _, err := r.dec.ReadToken(); !errors.Is(err, io.EOF) {
 		return &Error{Code: CodeParse, Reason: "json_trailing", Detail: "the body goes on after the message"}
 	}
 	return nil

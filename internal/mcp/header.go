@@ -72,5 +72,5 @@ func plain(text string) bool {
 	if text != strings.Trim(text, " ") {
 		return false
 	}
-	return !(strings.HasPrefix(text, sentinelPrefix) && strings.HasSuffix(text, sentinelSuffix))
+	return !strings.HasPrefix(text, sentinelPrefix) || !strings.HasSuffix(text, sentinelSuffix)
 }

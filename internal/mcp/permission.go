@@ -100,6 +100,7 @@ func (p Permission) Implies() Permission {
 		return ToolsRead
 	case PromptsExecute:
 		return PromptsRead
+	default:
+		return PermissionNone
 	}
-	return PermissionNone
 }

@@ -21,8 +21,8 @@ type Owner struct {
 
 // Limits bound the table of sessions.
 type Limits struct {
-	// Idle ends a session that was not used for so long, unless a stream of it is
-	// open; Life ends it in any case.
+	// Idle ends a session that was not used for so long, unless a request of it is
+	// still running; Life ends it in any case.
 	Idle, Life time.Duration
 	// Max is how many sessions there may be, PerOwner how many of one owner. One
 	// more ends the one that was not used for longest.
@@ -53,7 +53,7 @@ type Session struct {
 
 	// The table's lock guards these.
 	lastUsed        time.Time
-	streams         int
+	uses            int
 	inUsed, inOwned *list.Element
 
 	mu      sync.Mutex
@@ -122,9 +122,9 @@ func (t *Sessions) Add(s *Session, now time.Time) {
 }
 
 // Use returns the owner's session of that ID on a server, or nil: a session that
-// is somebody else's is as unknown as one that never was. When stream is true the
-// session does not idle until Release.
-func (t *Sessions) Use(id string, owner Owner, server string, stream bool, now time.Time) *Session {
+// is somebody else's is as unknown as one that never was. It does not idle until
+// Release.
+func (t *Sessions) Use(id string, owner Owner, server string, now time.Time) *Session {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := t.byID[id]
@@ -135,18 +135,16 @@ func (t *Sessions) Use(id string, owner Owner, server string, stream bool, now t
 		t.remove(s)
 		return nil
 	}
-	if stream {
-		s.streams++
-	}
+	s.uses++
 	t.touch(s, now)
 	return s
 }
 
-// Release ends what Use began with stream.
+// Release ends what Use began.
 func (t *Sessions) Release(s *Session, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s.streams--
+	s.uses--
 	if t.byID[s.ID] == s {
 		t.touch(s, now)
 	}
@@ -169,7 +167,7 @@ func (t *Sessions) touch(s *Session, now time.Time) {
 
 func (t *Sessions) over(s *Session, now time.Time) bool {
 	return now.Sub(s.Created) >= t.limits.Life ||
-		s.streams == 0 && now.Sub(s.lastUsed) >= t.limits.Idle
+		s.uses == 0 && now.Sub(s.lastUsed) >= t.limits.Idle
 }
 
 // shrink drops what is over at the cold end, and what is too many.

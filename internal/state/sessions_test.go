@@ -38,15 +38,15 @@ func TestUseOnlyOwn(t *testing.T) {
 		"nobody":         {Owner{}, "a", false},
 		"still own then": {alice, "a", true},
 	} {
-		if got := table.Use(s.ID, tc.owner, tc.server, false, start) != nil; got != tc.want {
+		if got := table.Use(s.ID, tc.owner, tc.server, start) != nil; got != tc.want {
 			t.Errorf("%s: %v, want %v", name, got, tc.want)
 		}
 	}
-	if table.Use("no-such", alice, "a", false, start) != nil {
+	if table.Use("no-such", alice, "a", start) != nil {
 		t.Error("an unknown id was found")
 	}
 	table.Remove(s)
-	if table.Use(s.ID, alice, "a", false, start) != nil {
+	if table.Use(s.ID, alice, "a", start) != nil {
 		t.Error("a removed session was found")
 	}
 	table.Remove(s) // twice is harmless
@@ -54,22 +54,22 @@ func TestUseOnlyOwn(t *testing.T) {
 
 func TestEnds(t *testing.T) {
 	for name, tc := range map[string]struct {
-		after  time.Duration
-		stream bool
-		want   bool
+		after   time.Duration
+		running bool
+		want    bool
 	}{
-		"in use":             {time.Minute - 1, false, true},
-		"idle":               {time.Minute, false, false},
-		"idle with a stream": {time.Minute, true, true},
-		"life with a stream": {time.Hour, true, false},
+		"in use":                      {time.Minute - 1, false, true},
+		"idle":                        {time.Minute, false, false},
+		"idle with a request running": {time.Minute, true, true},
+		"life with a request running": {time.Hour, true, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			table := NewSessions(limits)
 			s := add(table, alice, "a", start)
-			if tc.stream {
-				table.Use(s.ID, alice, "a", true, start)
+			if tc.running {
+				table.Use(s.ID, alice, "a", start)
 			}
-			if got := table.Use(s.ID, alice, "a", false, start.Add(tc.after)) != nil; got != tc.want {
+			if got := table.Use(s.ID, alice, "a", start.Add(tc.after)) != nil; got != tc.want {
 				t.Errorf("found %v, want %v", got, tc.want)
 			}
 		})
@@ -79,12 +79,14 @@ func TestEnds(t *testing.T) {
 func TestReleaseMakesIdle(t *testing.T) {
 	table := NewSessions(limits)
 	s := add(table, alice, "a", start)
-	table.Use(s.ID, alice, "a", true, start)
+	table.Use(s.ID, alice, "a", start)
 	table.Release(s, start.Add(30*time.Minute))
-	if table.Use(s.ID, alice, "a", false, start.Add(30*time.Minute+59*time.Second)) == nil {
+	last := start.Add(30*time.Minute + 59*time.Second)
+	if table.Use(s.ID, alice, "a", last) == nil {
 		t.Error("the idle time did not begin at the release")
 	}
-	if table.Use(s.ID, alice, "a", false, start.Add(35*time.Minute)) != nil {
+	table.Release(s, last)
+	if table.Use(s.ID, alice, "a", start.Add(35*time.Minute)) != nil {
 		t.Error("did not idle after the release")
 	}
 	table.Release(s, start) // after its end: harmless
@@ -97,9 +99,9 @@ func TestLimits(t *testing.T) {
 	for range limits.PerOwner - 2 {
 		add(table, alice, "a", start)
 	}
-	table.Use(first.ID, alice, "a", false, start) // so that second is the coldest
+	table.Use(first.ID, alice, "a", start) // so that second is the coldest
 	add(table, alice, "a", start)
-	if table.Use(first.ID, alice, "a", false, start) == nil || table.Use(second.ID, alice, "a", false, start) != nil {
+	if table.Use(first.ID, alice, "a", start) == nil || table.Use(second.ID, alice, "a", start) != nil {
 		t.Error("one too many of an owner did not end the coldest of that owner")
 	}
 	for i := range 3 * limits.Max {
