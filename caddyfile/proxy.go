@@ -1,14 +1,13 @@
 package caddyfile
 
 import (
-	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/caddymcp/caddy-mcp-gateway/mcpproxy"
@@ -88,6 +87,9 @@ func parseServer(b *block, d *caddyfile.Dispenser) error {
 	if len(proxy.Upstreams) > 1 || proxy.DynamicUpstreamsRaw != nil {
 		keepSessions(proxy)
 	}
+	if slices.ContainsFunc(proxy.Upstreams, func(u *reverseproxy.Upstream) bool { return strings.HasPrefix(u.Dial, "unix") }) {
+		server.Host = "localhost" // a socket's address is none
+	}
 	server.ProxyRaw = object(proxy, "handler", "reverse_proxy")
 	b.proxy.Servers = append(b.proxy.Servers, server)
 	return nil
@@ -119,18 +121,6 @@ func parseReverseProxy(h httpcaddyfile.Helper, d *caddyfile.Dispenser) (*reverse
 	}
 	if err := proxy.FinalizeUnmarshalCaddyfile(h); err != nil {
 		return nil, err
-	}
-	if proxy.Headers == nil {
-		proxy.Headers = new(headers.Handler)
-	}
-	if proxy.Headers.Request == nil {
-		proxy.Headers.Request = new(headers.HeaderOps)
-	}
-	if ops := proxy.Headers.Request; ops.Set.Get("Host") == "" {
-		if ops.Set == nil {
-			ops.Set = make(http.Header)
-		}
-		ops.Set.Set("Host", "{http.reverse_proxy.upstream.hostport}")
 	}
 	return proxy, nil
 }

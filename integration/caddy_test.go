@@ -202,8 +202,9 @@ mcp_gateway {
 		when groups restricted
 %s	}
 %s	scopes_supported mcp:read mcp:write
+	forward_headers %s
 }
-`, port, strings.ReplaceAll(issuer, "\n", "\n\t"), &full, &restricted, &upstreams), nil
+`, port, strings.ReplaceAll(issuer, "\n", "\n\t"), &full, &restricted, &upstreams, tagHeader), nil
 }
 
 func splitURL(url string) (host, path string) {

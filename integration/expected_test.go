@@ -79,7 +79,8 @@ func (c cell) expected(tag string, restricted bool) map[string]expectation {
 		return want
 	}
 	unknownResource := resourceNotFound
-	if modern {
+	if modern || c.client == "ts2" {
+		// The SDK 2.x client shows both codes as this one.
 		unknownResource = invalidParams
 	}
 	want["tools"] = value([]string{"add", "ask", "echo", "notify", "release", "sample", "slow"})

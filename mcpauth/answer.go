@@ -171,7 +171,11 @@ func (a *answer) event(e *sse.Event) error {
 		a.call.onEvent(e.ID)
 	}
 	if !e.HasData || len(e.Data) == 0 {
-		// A comment, an id to come back to, a time to wait.
+		// A comment, an id to come back to, a time to wait. Anything else, such as
+		// JSON that is labelled as an event stream, has not been judged.
+		if !isFraming(e.Raw) {
+			return errors.New("the stream holds what is no event")
+		}
 		_, err := a.ResponseWriter.Write(e.Raw)
 		return err
 	}
@@ -197,6 +201,21 @@ func (a *answer) event(e *sse.Event) error {
 	}
 	_, err = a.ResponseWriter.Write(raw)
 	return err
+}
+
+// isFraming reports whether an event consists of comments and of the fields that the
+// standard knows, and of nothing else (WHATWG HTML section 9.2.6).
+func isFraming(raw []byte) bool {
+	raw = bytes.TrimPrefix(raw, []byte("\ufeff"))
+	for line := range bytes.FieldsFuncSeq(raw, func(c rune) bool { return c == '\r' || c == '\n' }) {
+		name, _, _ := bytes.Cut(line, []byte{':'})
+		switch string(name) {
+		case "", "event", "id", "retry", "data":
+		default:
+			return false
+		}
+	}
+	return true
 }
 
 // loneCR reports whether a CR ends a line by itself.

@@ -119,7 +119,7 @@ const loopback = "localhost"
 
 // hostKey is a host without its port, in a form to compare.
 func hostKey(host string) string {
-	if name, _, err := net.SplitHostPort(host); err == nil {
+	if name, port, err := net.SplitHostPort(host); err == nil && strings.Trim(port, "0123456789") == "" {
 		host = name
 	}
 	host = strings.ToLower(strings.Trim(host, "[]"))

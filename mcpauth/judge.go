@@ -25,7 +25,7 @@ func (c *Call) judge() *Refusal {
 		if c.Batch {
 			// No single answer can stand for a whole batch.
 			refusal.ID = ""
-			if refusal.Status == http.StatusOK {
+			if refusal.Status < http.StatusBadRequest {
 				refusal.Status = http.StatusForbidden
 			}
 		}
@@ -42,6 +42,9 @@ func (c *Call) judgeMessage(m *jsonrpc.Message) *Refusal {
 	if method == nil {
 		if m.Kind == jsonrpc.Notification && mcp.IsRequest(m.Method) {
 			return refuse(http.StatusBadRequest, jsonrpc.CodeInvalidRequest, "id_missing", "a request needs an id")
+		}
+		if m.Kind == jsonrpc.Notification && strings.HasPrefix(m.Method, "notifications/") {
+			return ignored()
 		}
 		return unknownMethod(m, c.Version)
 	}
@@ -86,6 +89,9 @@ func (c *Call) invalid(m *jsonrpc.Message, reason, message string) *Refusal {
 func (c *Call) judgeServer(m *jsonrpc.Message, perm mcp.Permission) *Refusal {
 	if c.Principal.may(perm, c.Server, policy.KindNone, "") {
 		return nil
+	}
+	if m.Kind == jsonrpc.Notification {
+		return ignored()
 	}
 	return c.endpoint.forbidden(m.ID, c.Principal.scopesFor(perm, c.Server, policy.KindNone, ""))
 }
@@ -203,21 +209,12 @@ func (c *Call) carry(body []byte) (verdict, error) {
 	return verdict{out[0], true}, nil
 }
 
-// filterFor returns the filter for a response, and whether it needs one. What
-// answers a request of this call that has no list needs none; an answer to
-// something else, such as one that is sent again after a broken stream, is
-// filtered by what it holds.
+// filterFor returns the filter for a response, and whether it needs one. A response
+// is filtered by what it holds, whatever it answers: a client may use an id twice, and
+// what is sent again after a broken stream answers nothing of this call.
 func (c *Call) filterFor(m *jsonrpc.Message) (jsonrpc.Filter, bool) {
 	if len(m.Result.Lists) == 0 {
 		return jsonrpc.Filter{}, false
-	}
-	for i := range c.Messages {
-		if asked := &c.Messages[i]; asked.ID == m.ID && asked.Kind == jsonrpc.Request {
-			method := mcp.Lookup(asked.Method, mcp.Client, asked.Kind, c.Version)
-			if method != nil && method.List == jsonrpc.NoList {
-				return jsonrpc.Filter{}, false
-			}
-		}
 	}
 	f, all := c.filter(), true
 	for _, list := range m.Result.Lists {

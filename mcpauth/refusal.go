@@ -41,8 +41,18 @@ func unread(err error) *Refusal {
 	return &Refusal{Status: http.StatusBadRequest, Code: e.Code, Reason: e.Reason, Message: e.Detail, ID: e.ID}
 }
 
+// ignored is for a notification that goes nowhere. Nobody waits for an answer to it,
+// and an error would end the session of some clients.
+func ignored() *Refusal {
+	return refuse(http.StatusAccepted, jsonrpc.CodeMethodNotFound, "notification_ignored", "Method not found")
+}
+
 // WriteTo writes the refusal as the whole answer.
 func (f *Refusal) WriteTo(w http.ResponseWriter) {
+	if f.Status == http.StatusAccepted {
+		w.WriteHeader(f.Status)
+		return
+	}
 	h := w.Header()
 	if f.challenge != "" {
 		h.Set("WWW-Authenticate", f.challenge)

@@ -29,6 +29,10 @@ type exchange struct {
 	request *http.Request
 	// session is the one the request belongs to, if any.
 	session *state.Session
+	// begun are the requests that it carries in the session, streamed is whether the
+	// answer is an event stream.
+	begun    []jsonrpc.ID
+	streamed bool
 	// chosen is the upstream that the selection policy found, gone that it found
 	// the session's own no longer there.
 	chosen string
@@ -62,10 +66,21 @@ func (x *exchange) carry(w http.ResponseWriter, next caddyhttp.Handler) error {
 	}
 	err := x.server.proxy.ServeHTTP(w, x.request, next)
 	if err == nil {
+		if !x.streamed {
+			// The answer is complete. That of a stream may come in another one.
+			x.done(x.begun...)
+		}
 		return nil
 	}
 	x.call.OnHeader(nil)
 	return x.failed(w, err)
+}
+
+// done notes that requests of the session have been answered.
+func (x *exchange) done(ids ...jsonrpc.ID) {
+	for _, id := range ids {
+		x.session.Done(id)
+	}
 }
 
 // prepare turns the client's request into the one for the server. Of the client's
@@ -84,7 +99,13 @@ func (x *exchange) prepare() {
 	// The ids of sessions are nobody's business in an access log.
 	delete(given, mcp.HeaderSessionID)
 
+	// Many servers refuse a Host that is not their own. Without one, the address
+	// that the request is sent to is its Host; as that is not what the client
+	// asked for, it must not be passed off as X-Forwarded-Host.
+	r.Host = x.server.Host
+
 	h := r.Header
+	h["X-Forwarded-Host"] = nil
 	if x.session != nil {
 		h.Set(mcp.HeaderSessionID, x.session.UpstreamID)
 	}
@@ -110,12 +131,15 @@ func (x *exchange) forwards(name string) bool {
 	case "Accept", "Accept-Language", "Content-Type", "User-Agent", mcp.HeaderProtocolVersion,
 		"Traceparent", "Tracestate", "Baggage", "X-Request-Id",
 		// reverse_proxy believes these of trusted proxies only, and sets them.
-		"X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host":
+		"X-Forwarded-For", "X-Forwarded-Proto":
 		return true
-	case mcp.HeaderMethod, mcp.HeaderName:
-		// The older revisions do not have them, so nobody has compared them
-		// with the body.
+	case mcp.HeaderMethod:
+		// The older revisions do not have it, so nobody has compared it with
+		// the body.
 		return modern
+	case mcp.HeaderName:
+		// The same goes for the methods that have no name.
+		return modern && mcp.MirroredName(x.call.Messages[0].Method) != ""
 	case mcp.HeaderLastEventID:
 		return !modern
 	}
@@ -124,6 +148,7 @@ func (x *exchange) forwards(name string) bool {
 
 // header sees the header of the server's answer before the client does.
 func (x *exchange) header(status int, h http.Header) *mcpauth.Refusal {
+	x.streamed = strings.HasPrefix(h.Get("Content-Type"), "text/event-stream")
 	made := h.Get(mcp.HeaderSessionID)
 	h.Del(mcp.HeaderSessionID)
 	h.Del("Set-Cookie")
@@ -161,6 +186,9 @@ func (x *exchange) message(m *jsonrpc.Message, allowed bool) bool {
 	case jsonrpc.Response:
 		if x.session != nil && m.Result.ProtocolVersion.Present && x.call.Is("initialize") {
 			x.session.SetNegotiated(mcp.Version(m.Result.ProtocolVersion.Value))
+		}
+		if x.session != nil {
+			x.session.Done(m.ID)
 		}
 		return true
 	case jsonrpc.Request:

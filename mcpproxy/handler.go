@@ -30,7 +30,7 @@ func init() {
 // A server gets the bytes that were judged, and never the client's token or
 // cookies. Of the client's headers it gets those that MCP defines, Accept,
 // Accept-Language, Content-Type, User-Agent, those of tracing, X-Request-Id, what
-// reverse_proxy makes of X-Forwarded-*, and those that forward_headers names. Who the principal is stands in these headers, which a client cannot
+// reverse_proxy makes of X-Forwarded-For and X-Forwarded-Proto, and those that forward_headers names. Who the principal is stands in these headers, which a client cannot
 // set; a value that is not plain text is encoded as MCP 2026-07-28 encodes
 // `Mcp-Name`:
 //
@@ -65,6 +65,10 @@ type Server struct {
 	// Path is where its endpoint is on the upstreams, with a query if it needs
 	// one. The client's own path and query are not sent. Default: /mcp.
 	Path string `json:"path,omitempty"`
+
+	// Host is what the upstreams are sent as Host. Default: the address of the
+	// upstream that gets the request, because many servers refuse any other.
+	Host string `json:"host,omitempty"`
 
 	// ProxyRaw is the handler that carries the requests: Caddy's reverse_proxy,
 	// with all its options. Required.

@@ -15,7 +15,9 @@ import (
 func (x *exchange) enter() (forward bool, refusal *mcpauth.Refusal) {
 	r, call := x.request, x.call
 	if call.Version.Modern() {
-		return true, nil
+		// Here a client cancels by going away. What it might name otherwise could
+		// be somebody else's request.
+		return len(call.Messages) != 1 || call.Messages[0].Method != "notifications/cancelled", nil
 	}
 	id := r.Header.Get(mcp.HeaderSessionID)
 	if call.Is("initialize") {
@@ -67,8 +69,17 @@ func (x *exchange) check() *mcpauth.Refusal {
 		return call.Refuse(http.StatusBadRequest, mcp.CodeSession, "event_unknown", "no such event was sent in this session")
 	}
 	for i := range call.Messages {
-		if m := &call.Messages[i]; m.Kind == jsonrpc.Response && !x.session.Answer(m.ID) {
-			return x.unasked()
+		switch m := &call.Messages[i]; m.Kind {
+		case jsonrpc.Response:
+			if !x.session.Answered(m.ID) {
+				return x.unasked()
+			}
+		case jsonrpc.Request:
+			if !x.session.Begin(m.ID) {
+				return call.Refuse(http.StatusBadRequest, jsonrpc.CodeInvalidRequest, "id_in_use", "a request with this id has not been answered yet")
+			}
+			x.begun = append(x.begun, m.ID)
+		default:
 		}
 	}
 	return nil
@@ -77,7 +88,9 @@ func (x *exchange) check() *mcpauth.Refusal {
 // unknownSession makes a client begin a new one (MCP transports, session
 // management).
 func (x *exchange) unknownSession() *mcpauth.Refusal {
-	return x.call.Refuse(http.StatusNotFound, mcp.CodeSession, "session_unknown", "Session not found")
+	refusal := x.call.Refuse(http.StatusNotFound, mcp.CodeSession, "session_unknown", "Session not found")
+	refusal.ID = "" // with an id, some clients take it for the answer to the request alone
+	return refusal
 }
 
 func (x *exchange) unasked() *mcpauth.Refusal {

@@ -10,6 +10,11 @@
 // reader that folds case would take it (Go's encoding/json does).
 package jsonrpc
 
+import (
+	"math"
+	"strconv"
+)
+
 // Limits of what Read accepts. They bound time and memory beyond the size of the
 // body, which the caller limits.
 const (
@@ -39,6 +44,20 @@ const (
 // ID is the JSON text of a message's id, exactly as written: "1" and 1 are
 // different ids, and so are 1 and 1.0. It is empty when there is none.
 type ID string
+
+// Key is the same for ids that some reader takes for the same one: texts that are
+// escaped differently, and numbers that a reader with floating point rounds to the
+// same value. It is not JSON.
+func (id ID) Key() string {
+	if len(id) > 0 && id[0] == '"' {
+		if text, err := unquote([]byte(id)); err == nil {
+			return "s" + string(text)
+		}
+	} else if f, err := strconv.ParseFloat(string(id), 64); err == nil || math.IsInf(f, 0) {
+		return "n" + strconv.FormatFloat(f+0, 'g', -1, 64) // +0: there is no other zero
+	}
+	return string(id)
+}
 
 // Message is one JSON-RPC 2.0 message (MCP revisions 2025-03-26 to 2026-07-28).
 type Message struct {

@@ -198,3 +198,27 @@ func TestReadForgets(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+func TestIDKey(t *testing.T) {
+	for _, same := range [][]ID{
+		{"1", "1.0", "1e0", "0.1E1", "10e-1"},
+		{"0", "-0", "0.0"},
+		{"9007199254740992", "9007199254740993"},
+		{"1e400", "1e999"},
+		{`"1"`, `"\u0031"`},
+		{`"a/b"`, `"a\/b"`},
+	} {
+		for _, id := range same {
+			if key := id.Key(); key != same[0].Key() {
+				t.Errorf("%s and %s have the keys %q and %q", id, same[0], key, same[0].Key())
+			}
+		}
+	}
+	seen := map[string]ID{}
+	for _, id := range []ID{"1", "2", "-1", `"1"`, `"n1"`, `"s1"`, `""`, `"a"`, `"A"`} {
+		if other, ok := seen[id.Key()]; ok {
+			t.Errorf("%s and %s have the same key", id, other)
+		}
+		seen[id.Key()] = id
+	}
+}

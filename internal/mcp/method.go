@@ -81,7 +81,7 @@ var methods = []Method{
 
 	// Notifications of the client.
 	{Name: "notifications/initialized", Kind: notification, From: Client, Until: legacyUntil, Permission: ServersUse},
-	{Name: "notifications/cancelled", Kind: notification, From: Client, Until: legacyUntil, Permission: ServersUse},
+	{Name: "notifications/cancelled", Kind: notification, From: Client, Permission: ServersUse},
 	{Name: "notifications/progress", Kind: notification, From: Client, Until: legacyUntil, Permission: ServersUse},
 	{Name: "notifications/roots/list_changed", Kind: notification, From: Client, Until: legacyUntil, Permission: ClientRoots},
 

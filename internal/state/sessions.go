@@ -58,8 +58,10 @@ type Session struct {
 
 	mu      sync.Mutex
 	version mcp.Version
-	// asked are the server's requests that were relayed and not yet answered.
-	asked map[jsonrpc.ID]struct{}
+	// asked are the server's requests that were relayed and not yet answered, open
+	// the client's that were forwarded and whose answer has not been seen; both by
+	// the id's key.
+	asked, open map[string]struct{}
 	// events are the hashes of the last event ids that were relayed, next is where
 	// the next one goes once there are maxEvents.
 	events []uint64
@@ -67,8 +69,8 @@ type Session struct {
 }
 
 const (
-	// maxAsked bounds the server's open requests of one session.
-	maxAsked = 1000
+	// maxOpen bounds the open requests of one session, each way.
+	maxOpen = 1000
 	// maxEvents bounds how far back a stream of a session can be resumed.
 	maxEvents = 1024
 )
@@ -199,26 +201,48 @@ func (t *Sessions) remove(s *Session) {
 // Asked notes that a request of the server was relayed to the session's owner. It
 // is false when too many are open.
 func (s *Session) Asked(id jsonrpc.ID) bool {
+	return s.enter(&s.asked, id)
+}
+
+// Answered reports whether the server asked that and nobody has answered; from then
+// on it is answered.
+func (s *Session) Answered(id jsonrpc.ID) bool {
+	return s.leave(&s.asked, id)
+}
+
+// Begin notes that a request of the client is forwarded. It is false when a request
+// of the same id has not been answered yet, or when too many have not: a server may
+// take the answer to the one for that to the other.
+func (s *Session) Begin(id jsonrpc.ID) bool {
+	return s.enter(&s.open, id)
+}
+
+// Done notes that its answer has been seen.
+func (s *Session) Done(id jsonrpc.ID) {
+	s.leave(&s.open, id)
+}
+
+func (s *Session) enter(set *map[string]struct{}, id jsonrpc.ID) bool {
+	key := id.Key()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.asked) >= maxAsked {
+	if _, there := (*set)[key]; there || len(*set) >= maxOpen {
 		return false
 	}
-	if s.asked == nil {
-		s.asked = make(map[jsonrpc.ID]struct{})
+	if *set == nil {
+		*set = make(map[string]struct{})
 	}
-	s.asked[id] = struct{}{}
+	(*set)[key] = struct{}{}
 	return true
 }
 
-// Answer reports whether the server asked that and nobody has answered; from then
-// on it is answered.
-func (s *Session) Answer(id jsonrpc.ID) bool {
+func (s *Session) leave(set *map[string]struct{}, id jsonrpc.ID) bool {
+	key := id.Key()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, ok := s.asked[id]
-	delete(s.asked, id)
-	return ok
+	_, there := (*set)[key]
+	delete(*set, key)
+	return there
 }
 
 // Negotiated returns the revision that initialize negotiated; empty while its

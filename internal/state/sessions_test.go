@@ -121,23 +121,37 @@ func TestLimits(t *testing.T) {
 }
 
 // Row E10: an answer is taken once, and only to what was asked.
-func TestAnswer(t *testing.T) {
+func TestAnswered(t *testing.T) {
 	s := add(NewSessions(limits), alice, "a", start)
-	if s.Answer("1") {
+	if s.Answered("1") {
 		t.Error("what was never asked was answered")
 	}
 	s.Asked("1")
-	if s.Answer(`"1"`) {
+	if s.Answered(`"1"`) {
 		t.Error("ids of another type are taken for the same")
 	}
-	if !s.Answer("1") || s.Answer("1") {
+	if !s.Answered("1.0") || s.Answered("1") {
 		t.Error("want exactly one answer")
 	}
-	for i := range maxAsked {
+	for i := range maxOpen {
 		s.Asked(jsonrpc.ID(fmt.Sprint(i)))
 	}
-	if s.Asked("more") {
+	if s.Asked("1000000") {
 		t.Error("the open requests are not bounded")
+	}
+}
+
+func TestBegin(t *testing.T) {
+	s := add(NewSessions(limits), alice, "a", start)
+	if !s.Begin("1") || s.Begin("1") || s.Begin("1.0") || !s.Begin(`"1"`) {
+		t.Error("want an id to be open once")
+	}
+	s.Done("1")
+	if !s.Begin("1e0") {
+		t.Error("an id is still open after its answer")
+	}
+	if s.Answered("1") {
+		t.Error("the client's requests are taken for the server's")
 	}
 }
 
