@@ -52,7 +52,8 @@ func FuzzParse(f *testing.F) {
 		}
 		for name, parse := range parsers {
 			d := caddyfile.NewTestDispenser(text)
-			if err := parse(d); err != nil && !strings.Contains(err.Error(), ":") {
+			// Without a token there is no place to tell.
+			if err := parse(d); err != nil && d.Line() > 0 && !strings.Contains(err.Error(), "Testfile:") {
 				t.Errorf("%s: an error without a place: %v", name, err)
 			}
 		}

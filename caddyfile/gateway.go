@@ -53,7 +53,7 @@ func parseGateway(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	h.Next() // consume directive name, after which the matcher stands
 	matcher, err := h.ExtractMatcherSet()
 	if err != nil {
-		return nil, err
+		return nil, h.WrapErr(err)
 	}
 	b := &block{helper: h}
 	h.Next() // once more: the dispenser begins anew

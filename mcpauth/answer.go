@@ -8,6 +8,7 @@ import (
 	"mime"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -67,6 +68,7 @@ func (a *answer) WriteHeader(status int) {
 	}
 	a.status = status
 	header := a.Header()
+	header.Del("Trailer") // nobody could judge them in time; finish drops the others
 	allowOrigin(header, a.call.origin)
 	if a.call.onHeader != nil {
 		if refusal := a.call.onHeader(status, header); refusal != nil {
@@ -235,7 +237,16 @@ func loneCR(raw []byte) bool {
 // finish judges and sends what was kept back. It is not called when the server's
 // answer was cut short, so that nothing is ever sent of half an answer.
 func (a *answer) finish() error {
+	for name := range a.Header() {
+		if strings.HasPrefix(name, http.TrailerPrefix) {
+			a.Header().Del(name)
+		}
+	}
 	switch a.mode {
+	case undecided:
+		// Such as one that wants to go on with another protocol.
+		a.fail("answer_missing", errors.New("the server gave no answer"))
+		return nil
 	case stream:
 		return a.events.Finish(a.event)
 	case whole:
@@ -274,7 +285,7 @@ func (a *answer) fail(reason string, err error) {
 func (a *answer) refuse(f *Refusal) {
 	a.mode, a.body = discard, nil
 	header := a.Header()
-	for _, name := range []string{"Content-Encoding", "Content-Length", "Etag", "Last-Modified", "Trailer"} {
+	for _, name := range []string{"Content-Encoding", "Content-Length", "Etag", "Last-Modified", "Location", "Trailer"} {
 		header.Del(name)
 	}
 	f.WriteTo(a.ResponseWriter)

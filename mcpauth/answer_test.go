@@ -63,11 +63,11 @@ func TestAnswer(t *testing.T) {
 		{"JSON with a parameter", "reader", askTools, says("application/json; charset=utf-8", allTools), 200, someTools, ""},
 		{"JSON keeps its form", "reader", askTools, says(js, " {\"id\" : 1,\n\"jsonrpc\":\"2.0\", \"result\":{ \"tools\": [] } } "), 200, " {\"id\" : 1,\n\"jsonrpc\":\"2.0\", \"result\":{ \"tools\": [] } } ", ""},
 		{"who may see all gets all", "admin", askTools, says(js, allTools+" "), 200, allTools + " ", ""},
-		{"what is no list passes", "reader", askCall, says(js, `{"not even":"an answer"`), 200, `{"not even":"an answer"`, ""},
+		{"what is no list passes", "admin", askCall, says(js, `{"not even":"an answer"`), 200, `{"not even":"an answer"`, ""},
 		{"length of what is sent", "reader", askTools, says(js, allTools, "Content-Length", fmt.Sprint(len(allTools))), 200, someTools, ""},
 		{"an error passes the filter", "reader", askTools, says(js, `{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"no"}}`, "Status", "400"), 400, `{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"no"}}`, ""},
 		{"an error that cannot be judged", "reader", askTools, says("text/plain", "drop_all is broken", "Status", "500"), 500, "", ""},
-		{"an error that need not be judged", "reader", askCall, says("text/plain", "broken", "Status", "500"), 500, "broken", ""},
+		{"an error that need not be judged", "admin", askCall, says("text/plain", "broken", "Status", "500"), 500, "broken", ""},
 
 		{"malformed", "reader", askTools, says(js, allTools[:len(allTools)-1]), 502, "", "answer_malformed"},
 		{"two values", "reader", askTools, says(js, someTools+allTools), 502, "", "answer_malformed"},
@@ -310,11 +310,10 @@ func TestReadFrom(t *testing.T) {
 		r := httptest.NewRequest(http.MethodPost, gateURL+"/mcp", strings.NewReader(askTools))
 		r.Header.Set("Authorization", "Bearer "+tokenOf(t, role, nil))
 		r.Header.Set("Content-Type", "application/json")
-		call, refusal := h.admit(w, r)
-		if refusal != nil {
+		call := &Call{logger: zap.NewNop()}
+		if _, refusal := h.admit(call, w, r); refusal != nil {
 			t.Fatal(refusal.Reason)
 		}
-		call.logger = zap.NewNop()
 		a := newAnswer(w, call, h.MaxAnswer, func(error) {})
 		a.Header().Set("Content-Type", "application/json")
 		// Without the reader's own WriteTo, as the body of an answer is.

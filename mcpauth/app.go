@@ -4,10 +4,12 @@
 package mcpauth
 
 import (
+	"context"
 	"fmt"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
 )
@@ -63,7 +65,7 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 
 // Provision takes the shared state. It changes nothing of it: this configuration
 // may yet be rejected.
-func (a *App) Provision(caddy.Context) error {
+func (a *App) Provision(ctx caddy.Context) error {
 	if a.Sessions == nil {
 		a.Sessions = new(SessionLimits)
 	}
@@ -91,7 +93,12 @@ func (a *App) Provision(caddy.Context) error {
 		return err
 	}
 	a.sessions = value.(*state.Sessions)
-	return nil
+
+	events, err := ctx.App("events")
+	if err != nil {
+		return err
+	}
+	return events.(*caddyevents.App).On("started", a)
 }
 
 // Validate refuses limits that would end every session.
@@ -103,10 +110,17 @@ func (a *App) Validate() error {
 	return nil
 }
 
-// Start applies the limits and has missing keys fetched.
+// Start has missing keys fetched.
 func (a *App) Start() error {
-	a.sessions.SetLimits(a.Sessions.limits())
 	a.Ready()
+	return nil
+}
+
+// Handle applies the limits when the whole configuration has started. In Start it
+// would be too early: another app may fail to, and then the configuration before
+// goes on.
+func (a *App) Handle(context.Context, caddy.Event) error {
+	a.sessions.SetLimits(a.Sessions.limits())
 	return nil
 }
 
@@ -152,8 +166,9 @@ func (l *SessionLimits) limits() state.Limits {
 
 // Interface guards
 var (
-	_ caddy.App          = (*App)(nil)
-	_ caddy.Provisioner  = (*App)(nil)
-	_ caddy.Validator    = (*App)(nil)
-	_ caddy.CleanerUpper = (*App)(nil)
+	_ caddy.App           = (*App)(nil)
+	_ caddy.Provisioner   = (*App)(nil)
+	_ caddy.Validator     = (*App)(nil)
+	_ caddy.CleanerUpper  = (*App)(nil)
+	_ caddyevents.Handler = (*App)(nil)
 )

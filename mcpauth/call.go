@@ -2,6 +2,7 @@ package mcpauth
 
 import (
 	"net/http"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
@@ -30,7 +31,9 @@ type Call struct {
 
 	endpoint *endpoint
 	origin   string
-	logger   *zap.Logger
+	// reason is that of the refusal, if it was refused.
+	reason string
+	logger *zap.Logger
 
 	// What mcp_proxy wants of the answer.
 	onHeader  func(status int, header http.Header) *Refusal
@@ -55,6 +58,54 @@ func (c *Call) ID() jsonrpc.ID {
 		return c.Messages[0].ID
 	}
 	return ""
+}
+
+// objectName is the name or URI of what a message is about, if it is about one.
+func objectName(m *jsonrpc.Message) string {
+	for _, text := range []jsonrpc.Text{m.Params.Name, m.Params.URI, m.Params.Ref.Name, m.Params.Ref.URI} {
+		if text.Present {
+			return text.Value
+		}
+	}
+	return ""
+}
+
+// placeholder gives the values that the handler's documentation lists.
+func (c *Call) placeholder(key string) (any, bool) {
+	switch key {
+	case "http.mcp.server":
+		return c.Server, true
+	case "http.mcp.reason":
+		return c.reason, true
+	case "http.mcp.decision":
+		if c.reason == "" {
+			return "allowed", true
+		}
+		return "refused", true
+	case "http.mcp.method", "http.mcp.name":
+		if len(c.Messages) != 1 {
+			return "", true
+		}
+		if key == "http.mcp.name" {
+			return objectName(&c.Messages[0]), true
+		}
+		return c.Messages[0].Method, true
+	}
+	name, ok := strings.CutPrefix(key, "http.auth.user.")
+	if !ok || c.Principal == nil {
+		return nil, false
+	}
+	switch name {
+	case "id":
+		return c.Principal.Subject, true
+	case "roles":
+		return strings.Join(c.Principal.Roles, ","), true
+	}
+	switch claim, _ := c.Principal.Lookup(name); claim.(type) {
+	case string, float64, bool:
+		return claim, true
+	}
+	return nil, false
 }
 
 // Is reports whether the call is a single request of that method.

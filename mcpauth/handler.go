@@ -37,7 +37,16 @@ func init() {
 // Answers carry a JSON-RPC error whose `data.reason` is a stable word. An object
 // (tool, prompt, resource) that is not granted looks like one that does not exist.
 //
-// The handler sets the placeholder `{http.auth.user.id}`, the token's subject.
+// Placeholder | Description
+// ------------|------------
+// `{http.auth.user.id}` | The token's subject
+// `{http.auth.user.roles}` | The names of the principal's roles, separated by commas
+// `{http.auth.user.*}` | Any other claim that is text, a number or a boolean
+// `{http.mcp.server}` | The server's name
+// `{http.mcp.method}` | The MCP method, empty for a batch
+// `{http.mcp.name}` | The name or URI that the message is about
+// `{http.mcp.decision}` | `allowed` or `refused`
+// `{http.mcp.reason}` | The reason of a refusal, as in its answer
 type Handler struct {
 	// PublicURL is the URL under which clients reach the gateway, such as
 	// https://mcp.example.com. The identifiers for which tokens are issued are
@@ -167,8 +176,12 @@ const allowedMethods = "POST, GET, DELETE, OPTIONS"
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	call, refusal := h.admit(w, r)
+	call := &Call{logger: h.logger}
+	answered, refusal := h.admit(call, w, r)
+	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	repl.Map(call.placeholder)
 	if refusal != nil {
+		call.reason = refusal.Reason
 		h.log(r, call, refusal)
 		if r.ContentLength != 0 && refusal.Status != http.StatusRequestTimeout {
 			// net/http reads over some of an unread body before it sends the
@@ -178,15 +191,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		refusal.WriteTo(w)
 		return nil
 	}
-	if call == nil {
-		return nil // a preflight, answered
+	if answered {
+		return nil
 	}
 	conceal(r.Header)
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	caddyhttp.SetVar(ctx, callVar, call)
-	repl := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	repl.Set("http.auth.user.id", call.Principal.Subject)
 
 	a := newAnswer(w, call, h.MaxAnswer, cancel)
 	defer a.stop()
@@ -196,47 +207,46 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	return a.finish()
 }
 
-// admit decides whether a request may pass. A nil Call without a refusal means
-// that it was answered.
-func (h *Handler) admit(w http.ResponseWriter, r *http.Request) (*Call, *Refusal) {
+// admit decides whether a request may pass, and fills in the call. A preflight is
+// answered at once.
+func (h *Handler) admit(call *Call, w http.ResponseWriter, r *http.Request) (answered bool, refusal *Refusal) {
 	e := h.endpoint(r)
 	if e == nil {
-		return nil, refuse(http.StatusNotFound, mcp.CodeTransport, "no_endpoint", "there is no MCP endpoint here")
+		return false, refuse(http.StatusNotFound, mcp.CodeTransport, "no_endpoint", "there is no MCP endpoint here")
 	}
+	call.endpoint, call.Server = e, e.server
 	if refusal := h.origins.check(r); refusal != nil {
-		return nil, refusal
+		return false, refusal
 	}
-	origin := r.Header.Get("Origin")
-	allowOrigin(w.Header(), origin)
+	call.origin = r.Header.Get("Origin")
+	allowOrigin(w.Header(), call.origin)
 	switch r.Method {
 	case http.MethodOptions:
 		preflight(w, r)
-		return nil, nil
+		return true, nil
 	case http.MethodPost, http.MethodGet, http.MethodDelete:
 	default:
 		refusal := refuse(http.StatusMethodNotAllowed, mcp.CodeTransport, "method", "this HTTP method is not allowed")
 		refusal.allow = allowedMethods
-		return nil, refusal
+		return false, refusal
 	}
-	principal, refusal := h.authenticate(r, e, time.Now())
-	if refusal != nil {
-		return nil, refusal
+	if call.Principal, refusal = h.authenticate(r, e, time.Now()); refusal != nil {
+		return false, refusal
 	}
-	call := &Call{Principal: principal, Server: e.server, endpoint: e, origin: origin, logger: h.logger}
 	if refusal := call.readHeader(r); refusal != nil {
-		return call, refusal
+		return false, refusal
 	}
 	if r.Method == http.MethodPost {
 		if refusal := h.readBody(call, w, r); refusal != nil {
-			return call, refusal
+			return false, refusal
 		}
 		if refusal := call.checkEra(r); refusal != nil {
-			return call, refusal
+			return false, refusal
 		}
 	} else if refusal := call.checkBodiless(); refusal != nil {
-		return call, refusal
+		return false, refusal
 	}
-	return call, call.judge()
+	return false, call.judge()
 }
 
 // checkBodiless checks a GET or DELETE, which the stateless revisions do not have.
@@ -268,15 +278,13 @@ func (h *Handler) log(r *http.Request, c *Call, f *Refusal) {
 	if entry == nil {
 		return
 	}
-	fields := []zap.Field{zap.String("reason", f.Reason), zap.Int("status", f.Status)}
-	if c != nil {
-		fields = append(fields,
-			zap.String("server", c.Server), zap.String("issuer", c.Principal.Issuer), zap.String("subject", c.Principal.Subject))
-		if len(c.Messages) == 1 {
-			m := &c.Messages[0]
-			fields = append(fields, zap.String("method", clip(m.Method)),
-				zap.String("name", clip(m.Params.Name.Value)), zap.String("uri", clip(m.Params.URI.Value)))
-		}
+	fields := []zap.Field{zap.String("reason", f.Reason), zap.Int("status", f.Status), zap.String("server", c.Server)}
+	if c.Principal != nil {
+		fields = append(fields, zap.String("issuer", c.Principal.Issuer), zap.String("subject", c.Principal.Subject))
+	}
+	if len(c.Messages) == 1 {
+		m := &c.Messages[0]
+		fields = append(fields, zap.String("method", clip(m.Method)), zap.String("name", clip(objectName(m))))
 	}
 	if ip, ok := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string); ok {
 		fields = append(fields, zap.String("client_ip", ip))

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/jsonrpc"
@@ -114,6 +115,8 @@ func bearer(r *http.Request) (string, *Refusal) {
 		return "", refuse(http.StatusBadRequest, mcp.CodeTransport, "token_several", "there is more than one Authorization header")
 	}
 	if r.URL.RawQuery != "" && r.URL.Query().Has("access_token") {
+		// The access log would show it to whoever may read logs.
+		caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, true)
 		return "", refuse(http.StatusBadRequest, mcp.CodeTransport, "token_in_query", "an access token must be sent in the Authorization header")
 	}
 	if len(given) == 0 {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
 )
@@ -98,26 +99,40 @@ func TestProvisionDefaults(t *testing.T) {
 	}
 }
 
-// newApp provisions an app as one generation of the configuration.
-func newApp(t *testing.T, limits *SessionLimits) *App {
+// newApp provisions an app as one generation of the configuration. started tells it
+// that the whole of that has started.
+func newApp(t *testing.T, limits *SessionLimits) (a *App, started func()) {
 	t.Helper()
-	a := &App{Sessions: limits}
-	if err := a.Provision(caddy.Context{}); err != nil {
+	ctx, err := caddy.ProvisionContext(&caddy.Config{Admin: &caddy.AdminConfig{Disabled: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a = &App{Sessions: limits}
+	if err := a.Provision(ctx); err != nil {
 		t.Fatal(err)
 	}
 	if err := a.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	return a
+	return a, func() {
+		if err := a.Start(); err != nil {
+			t.Fatal(err)
+		}
+		events, err := ctx.App("events")
+		if err != nil {
+			t.Fatal(err)
+		}
+		events.(*caddyevents.App).Emit(ctx, "started", nil)
+	}
 }
 
 func TestAppDefaults(t *testing.T) {
-	a := newApp(t, nil)
+	a, _ := newApp(t, nil)
 	defer func() { _ = a.Cleanup() }()
 	if got, want := a.Sessions.limits(), (state.Limits{Idle: 30 * time.Minute, Life: 24 * time.Hour, Max: 100_000, PerOwner: 1000}); got != want {
 		t.Errorf("limits %+v, expected %+v", got, want)
 	}
-	b := newApp(t, &SessionLimits{Max: 7})
+	b, _ := newApp(t, &SessionLimits{Max: 7})
 	defer func() { _ = b.Cleanup() }()
 	if got, want := b.Sessions.limits(), (state.Limits{Idle: 30 * time.Minute, Life: 24 * time.Hour, Max: 7, PerOwner: 1000}); got != want {
 		t.Errorf("limits %+v, expected %+v", got, want)
@@ -154,10 +169,8 @@ func TestGenerations(t *testing.T) {
 			a.SessionTable().Add(&state.Session{Owner: state.Owner{Subject: "generations"}, Server: "a"}, time.Now())
 		}
 	}
-	first := newApp(t, &SessionLimits{Max: 3})
-	if err := first.Start(); err != nil {
-		t.Fatal(err)
-	}
+	first, started := newApp(t, &SessionLimits{Max: 3})
+	started()
 	fill(first, 5)
 	table := first.SessionTable()
 	if n := table.Len(); n != 3 {
@@ -165,9 +178,12 @@ func TestGenerations(t *testing.T) {
 	}
 
 	// A configuration that is rejected after its app was provisioned.
-	rejected := newApp(t, &SessionLimits{Max: 1})
+	rejected, _ := newApp(t, &SessionLimits{Max: 1})
 	if rejected.SessionTable() != table {
 		t.Error("two generations have two tables")
+	}
+	if err := rejected.Start(); err != nil { // another app fails to
+		t.Fatal(err)
 	}
 	if err := rejected.Cleanup(); err != nil {
 		t.Fatal(err)
@@ -178,13 +194,11 @@ func TestGenerations(t *testing.T) {
 	}
 
 	// One that replaces the first.
-	second := newApp(t, &SessionLimits{Max: 2})
+	second, started := newApp(t, &SessionLimits{Max: 2})
 	if n := table.Len(); n != 3 {
 		t.Errorf("%d sessions before the second generation has started", n)
 	}
-	if err := second.Start(); err != nil {
-		t.Fatal(err)
-	}
+	started()
 	if n := table.Len(); n != 2 {
 		t.Errorf("%d sessions, and the limit is 2 now", n)
 	}
@@ -207,12 +221,12 @@ func TestGenerations(t *testing.T) {
 
 // TestCleanupGivesBackWhatWasTaken, once, and nothing else.
 func TestCleanupGivesBackWhatWasTaken(t *testing.T) {
-	holder := newApp(t, nil)
+	holder, _ := newApp(t, nil)
 	before := references()
 	if err := new(App).Cleanup(); err != nil { // as after a Provision that failed at once
 		t.Error(err)
 	}
-	other := newApp(t, nil)
+	other, _ := newApp(t, nil)
 	for range 2 {
 		if err := other.Cleanup(); err != nil {
 			t.Error(err)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"go.uber.org/zap"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/jsonrpc"
@@ -46,6 +47,7 @@ const exchangeVar = "mcp.exchange"
 func (x *exchange) carry(w http.ResponseWriter, next caddyhttp.Handler) error {
 	forward, refusal := x.enter()
 	if entered := x.session; entered != nil {
+		// However it ends: a broken answer is a panic.
 		defer func() { x.sessions.Release(entered, time.Now()) }()
 	}
 	if refusal != nil {
@@ -65,11 +67,14 @@ func (x *exchange) carry(w http.ResponseWriter, next caddyhttp.Handler) error {
 		x.call.OnEvent(x.session.Relayed)
 	}
 	err := x.server.proxy.ServeHTTP(w, x.request, next)
+	var unreached reverseproxy.DialError
+	if err == nil && !x.streamed || errors.As(err, &unreached) {
+		// That was the answer, or there will be none. In a stream it is seen to
+		// come; and after a client that went away, it may still come to whoever
+		// asks with the same id.
+		x.done(x.begun...)
+	}
 	if err == nil {
-		if !x.streamed {
-			// The answer is complete. That of a stream may come in another one.
-			x.done(x.begun...)
-		}
 		return nil
 	}
 	x.call.OnHeader(nil)

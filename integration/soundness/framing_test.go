@@ -152,7 +152,7 @@ func TestFraming(t *testing.T) {
 		{"A21 vendor/exec", method("vendor/exec"), unknownMethod},
 		{"A21 rpc.discover", method("rpc.discover"), unknownMethod},
 		{"A21 modern vendor/exec", newer("vendor/exec"), unknownModern},
-		{"A21 an unknown notification", as(`{"jsonrpc":"2.0","method":"notifications/vendor"}`), want{400, -32601, "unknown_method"}},
+		{"A21 a notification of another kind", as(`{"jsonrpc":"2.0","method":"vendor/exec","params":{"name":"admin"}}`), want{400, -32601, "unknown_method"}},
 		{"A22 nested 10,000 deep", tool(`{"name":"ok","arguments":{"a":` + strings.Repeat("[", 10_000) + strings.Repeat("]", 10_000) + `}}`), malformed},
 		{"A22 nested 10,000 deep and not closed", as(strings.Repeat(`[`, 10_000)), want{400, -32700, "json_truncated"}},
 		{"A22 nested 300 deep", tool(`{"name":"ok","arguments":{"a":` + strings.Repeat("[", 300) + strings.Repeat("]", 300) + `}}`), want{400, -32700, "json_depth"}},

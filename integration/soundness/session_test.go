@@ -200,7 +200,7 @@ func TestServerRequests(t *testing.T) {
 				id := session(t, c.who, v25)
 				r := stream(t, w, post(t, c.who, callTool("ok"), inSession(id, v25)...)).rest(t)
 				if strings.Contains(string(r.body), "q1") {
-					t.Errorf("the client was asked: %q", r.body)
+					t.Fatalf("the client was asked: %q", r.body)
 				}
 				got := wait(t, told, "the gateway's refusal")
 				if !strings.Contains(string(got.body), `"error"`) || got.header.Get("Mcp-Session-Id") == "" || got.header.Get("Mcp-Session-Id") == id {

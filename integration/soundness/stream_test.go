@@ -18,9 +18,41 @@ type streamed struct {
 	cancel context.CancelFunc
 }
 
+// abandon sends a message and returns how to go away without having its answer.
+func abandon(t *testing.T, w wire, m message) (leave func()) {
+	t.Helper()
+	r, transport, cancel := m.request(t, w)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if resp, err := transport.RoundTrip(r); err == nil {
+			resp.Body.Close()
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
 // stream sends a message with Go's own client and does not wait for its answer's
 // end.
 func stream(t *testing.T, w wire, m message) *streamed {
+	t.Helper()
+	r, transport, cancel := m.request(t, w)
+	resp, err := transport.RoundTrip(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w.name == "h2" && resp.ProtoMajor != 2 {
+		t.Fatalf("the answer came over %s", resp.Proto)
+	}
+	t.Cleanup(func() { resp.Body.Close() })
+	return &streamed{resp, bufio.NewReader(resp.Body), cancel}
+}
+
+// request is the message for Go's own client.
+func (m message) request(t *testing.T, w wire) (*http.Request, *http.Transport, context.CancelFunc) {
 	t.Helper()
 	transport := &http.Transport{DisableCompression: true}
 	if m.port == world.secure {
@@ -42,15 +74,7 @@ func stream(t *testing.T, w wire, m message) *streamed {
 		name, value, _ := strings.Cut(line, ":")
 		r.Header.Add(name, strings.TrimSpace(value))
 	}
-	resp, err := transport.RoundTrip(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if w.name == "h2" && resp.ProtoMajor != 2 {
-		t.Fatalf("the answer came over %s", resp.Proto)
-	}
-	t.Cleanup(func() { resp.Body.Close() })
-	return &streamed{resp, bufio.NewReader(resp.Body), cancel}
+	return r, transport, cancel
 }
 
 // rest reads the answer to its end.

@@ -48,10 +48,14 @@ func BenchmarkFilter(b *testing.B) {
 	}
 }
 
-// TestReadAllocations guards the cost of the ordinary request.
+// TestReadAllocations: what is not judged costs no memory, however much of it there is.
 func TestReadAllocations(t *testing.T) {
-	body := []byte(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"ok","arguments":{"a":1}}}`)
-	if n := testing.AllocsPerRun(100, func() { _, _, _ = Read(body) }); n > 5 {
-		t.Errorf("%v allocations, want at most 5", n)
+	for _, rows := range []int{1, 10, 1000} {
+		body := []byte(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"ok","arguments":{"a":[` +
+			strings.Repeat(`{"b":"\u0061","c":[1]},`, rows) + `1]},"_meta":{}}}`)
+		// Beside the reader itself, which the race detector has the pool forget at times.
+		if n := testing.AllocsPerRun(1000, func() { _, _, _ = Read(body) }); n > 10 {
+			t.Errorf("%d rows: %v allocations, want at most 10", rows, n)
+		}
 	}
 }

@@ -1,0 +1,99 @@
+package mcpauth
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddymcp/caddy-mcp-gateway/internal/jsonrpc"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
+)
+
+func TestMatch(t *testing.T) {
+	body := []byte(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"create_user"}}`)
+	messages, _, err := jsonrpc.Read(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	call := &Call{Server: "crm", Version: mcp.V20251125, Messages: messages, Principal: &Principal{Roles: []string{"editor"}}}
+	for source, want := range map[string]bool{
+		"mcp tools/call":                                     true,
+		"mcp tools/call create_*":                            true,
+		"mcp tools/call drop_* create_user":                  true,
+		"mcp tools/call create":                              false,
+		"mcp tools/list":                                     false,
+		"mcp {\n server crm other\n}":                        true,
+		"mcp {\n server other\n}":                            false,
+		"mcp {\n role viewer editor\n}":                      true,
+		"mcp {\n role viewer\n}":                             false,
+		"mcp {\n permission tools.execute\n}":                true,
+		"mcp {\n permission tools.read\n}":                   false,
+		"mcp tools/call create_* {\n server crm\n role x\n}": false,
+	} {
+		t.Run(source, func(t *testing.T) {
+			m := new(Match)
+			if err := m.UnmarshalCaddyfile(caddyfile.NewTestDispenser(source)); err != nil {
+				t.Fatal(err)
+			}
+			if err := m.Validate(); err != nil {
+				t.Fatal(err)
+			}
+			r := prepared(httptest.NewRequest(http.MethodPost, "/mcp", nil))
+			caddyhttp.SetVar(r.Context(), callVar, call)
+			if got, err := m.MatchWithError(r); err != nil || got != want {
+				t.Errorf("%v %v, want %v", got, err, want)
+			}
+		})
+	}
+}
+
+// A matcher that cannot know the answer must not say "no match".
+func TestMatchWithoutAuth(t *testing.T) {
+	_, err := Match{Methods: []string{"tools/call"}}.MatchWithError(prepared(httptest.NewRequest(http.MethodPost, "/mcp", nil)))
+	var handled caddyhttp.HandlerError
+	if !errors.As(err, &handled) || handled.StatusCode != http.StatusInternalServerError {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestMatchRefuses(t *testing.T) {
+	for _, m := range []Match{{}, {Permissions: []string{"tools.run"}}, {Names: []string{"a["}}} {
+		if m.Validate() == nil {
+			t.Errorf("%+v is accepted", m)
+		}
+	}
+	for _, source := range []string{"mcp {\n tool x\n}", "mcp {\n server\n}"} {
+		if new(Match).UnmarshalCaddyfile(caddyfile.NewTestDispenser(source)) == nil {
+			t.Errorf("%q is accepted", source)
+		}
+	}
+}
+
+func prepared(r *http.Request) *http.Request {
+	return caddyhttp.PrepareRequest(r, caddy.NewReplacer(), httptest.NewRecorder(), new(caddyhttp.Server))
+}
+
+// The placeholders tell what was asked and what was decided.
+func TestPlaceholders(t *testing.T) {
+	messages, _, err := jsonrpc.Read([]byte(`{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"file:///a"}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	call := &Call{Server: "crm", Messages: messages, reason: "not_found"}
+	repl := caddy.NewReplacer()
+	repl.Map(call.placeholder)
+	for text, want := range map[string]string{
+		"{http.mcp.server} {http.mcp.method} {http.mcp.name}": "crm resources/read file:///a",
+		"{http.mcp.decision}: {http.mcp.reason}":              "refused: not_found",
+		"{http.auth.user.id}":                                 "{http.auth.user.id}",
+	} {
+		if got := repl.ReplaceKnown(text, ""); got != want {
+			t.Errorf("%s is %q, want %q", text, got, want)
+		}
+	}
+}
