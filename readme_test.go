@@ -107,6 +107,7 @@ var modules = []string{
 	"http.handlers.mcp_auth",
 	"http.handlers.mcp_proxy",
 	"http.handlers.mcp_well_known",
+	"http.matchers.mcp",
 	"http.reverse_proxy.selection_policies.mcp_session",
 	"mcp_gateway.key_sources.discovery",
 	"mcp_gateway.key_sources.jwks",

@@ -90,6 +90,7 @@ func parseIssuer(b *block, d *caddyfile.Dispenser) error {
 		return d.Errf("issuer %s is given twice; write it once", name)
 	}
 	issuer := &token.Issuer{Issuer: name}
+	var source string
 	seen := map[string]bool{}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		option := d.Val()
@@ -116,7 +117,7 @@ func parseIssuer(b *block, d *caddyfile.Dispenser) error {
 			if issuer.KeysRaw != nil {
 				return d.Errf("an issuer has one source of keys, and %s is a second; leave one out", option)
 			}
-			issuer.KeysRaw, err = parseKeys(d)
+			issuer.KeysRaw, source, err = parseKeys(d)
 		default:
 			return unknown(d, "issuer",
 				"algorithms, audience, jti, jwks_url, key_file, keys, leeway, secret, token_types")
@@ -128,7 +129,7 @@ func parseIssuer(b *block, d *caddyfile.Dispenser) error {
 	b.auth.Issuers = append(b.auth.Issuers, issuer)
 	// An issuer that is no URL, or whose secret we share, has no metadata that a
 	// client could use.
-	if isURL(name) && !seen["secret"] {
+	if isURL(name) && source != "secret" {
 		b.wellKnown.AuthorizationServers = append(b.wellKnown.AuthorizationServers, name)
 	}
 	return nil
@@ -136,33 +137,38 @@ func parseIssuer(b *block, d *caddyfile.Dispenser) error {
 
 // parseKeys reads where an issuer's keys come from: one of the words for the
 // sources that most will use, or keys and a module.
-func parseKeys(d *caddyfile.Dispenser) (json.RawMessage, error) {
+func parseKeys(d *caddyfile.Dispenser) (keysRaw json.RawMessage, source string, err error) {
+	var module any
 	switch d.Val() {
 	case "jwks_url":
-		url, err := one(d)
-		return object(keys.JWKS{URL: url}, "source", "jwks"), err
+		var url string
+		url, err = one(d)
+		module, source = keys.JWKS{URL: url}, "jwks"
 	case "key_file":
-		files, err := list(d)
-		return object(keys.PEM{Files: files}, "source", "pem"), err
+		var files []string
+		files, err = list(d)
+		module, source = keys.PEM{Files: files}, "pem"
 	case "secret":
-		value, err := one(d)
-		return object(keys.Secret{Value: value}, "source", "secret"), err
-	}
-	if !d.NextArg() {
-		return nil, d.Err("keys needs the name of a key source, such as: keys discovery")
-	}
-	const namespace = "mcp_gateway.key_sources"
-	name := d.Val()
-	if _, err := caddy.GetModule(namespace + "." + name); err != nil {
-		var names []string
-		for _, source := range caddy.GetModules(namespace) {
-			names = append(names, source.ID.Name())
+		var value string
+		value, err = one(d)
+		module, source = keys.Secret{Value: value}, "secret"
+	default:
+		if !d.NextArg() {
+			return nil, "", d.Err("keys needs the name of a key source, such as: keys discovery")
 		}
-		return nil, d.Errf("there is no key source '%s'; there are: %s", name, strings.Join(names, ", "))
+		const namespace = "mcp_gateway.key_sources"
+		source = d.Val()
+		if _, err := caddy.GetModule(namespace + "." + source); err != nil {
+			var names []string
+			for _, known := range caddy.GetModules(namespace) {
+				names = append(names, known.ID.Name())
+			}
+			return nil, "", d.Errf("there is no key source '%s'; there are: %s", source, strings.Join(names, ", "))
+		}
+		module, err = caddyfile.UnmarshalModule(d, namespace+"."+source)
 	}
-	module, err := caddyfile.UnmarshalModule(d, namespace+"."+name)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	return object(module, "source", name), nil
+	return object(module, "source", source), source, nil
 }

@@ -101,8 +101,6 @@ func (x *exchange) prepare() {
 			r.Header[name] = values
 		}
 	}
-	// The ids of sessions are nobody's business in an access log.
-	delete(given, mcp.HeaderSessionID)
 
 	// Many servers refuse a Host that is not their own. Without one, the address
 	// that the request is sent to is its Host; as that is not what the client

@@ -175,20 +175,21 @@ func (b Base) MetadataPath(path string) string { return WellKnown + path }
 func (b Base) MetadataURL(path string) string { return b.Identifier(b.MetadataPath(path)) }
 
 // CheckServer says what is wrong with the name of a server. Names are one path
-// segment of at most 64 letters, digits and any of -_. that begins with a letter
-// or digit, so that they need no encoding in a URL and no quoting in a rule.
+// segment of at most 64 lower-case letters, digits and hyphens that begins with a
+// letter or digit, so that they need no encoding in a URL and no quoting in a rule,
+// and leave other characters to set them apart from names of tools.
 func CheckServer(name string) error {
 	switch {
 	case name == "":
 		return errors.New("a server has no name")
 	case len(name) > 64:
 		return fmt.Errorf("server name %.64q... is longer than 64 characters", name)
-	case !letterOrDigit(name[0]):
+	case name[0] == '-':
 		return fmt.Errorf("server name %q must begin with a letter or digit", name)
 	}
 	for _, c := range []byte(name) {
-		if !letterOrDigit(c) && c != '-' && c != '_' && c != '.' {
-			return fmt.Errorf("server name %q may hold letters, digits and any of -_. only", name)
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
+			return fmt.Errorf("server name %q may hold lower-case letters, digits and hyphens only", name)
 		}
 	}
 	return nil
