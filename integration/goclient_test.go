@@ -295,8 +295,7 @@ func names(_ any, err error, list func() []string) (any, error) {
 }
 
 func asStepError(err error) *stepError {
-	var rpc *jsonrpc.Error
-	if errors.As(err, &rpc) {
+	if rpc, ok := errors.AsType[*jsonrpc.Error](err); ok {
 		return &stepError{Code: float64(rpc.Code), Message: rpc.Message}
 	}
 	return &stepError{Code: 0.0, Message: err.Error()}

@@ -101,14 +101,16 @@ func (s *goServer) addTools() {
 	mcp.AddTool(s.mcp, &mcp.Tool{Name: "echo"},
 		func(_ context.Context, _ *mcp.CallToolRequest, in struct {
 			Text string `json:"text"`
-		}) (*mcp.CallToolResult, any, error) {
+		},
+		) (*mcp.CallToolResult, any, error) {
 			return text("%s", in.Text), nil, nil
 		})
 	mcp.AddTool(s.mcp, &mcp.Tool{Name: "add"},
 		func(_ context.Context, _ *mcp.CallToolRequest, in struct {
 			A int `json:"a"`
 			B int `json:"b"`
-		}) (*mcp.CallToolResult, any, error) {
+		},
+		) (*mcp.CallToolResult, any, error) {
 			return text("%s", strconv.Itoa(in.A+in.B)), nil, nil
 		})
 	mcp.AddTool(s.mcp, &mcp.Tool{Name: "admin"},

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 )
@@ -39,8 +40,8 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer func() {
-		for i := len(world.closers) - 1; i >= 0; i-- {
-			world.closers[i]()
+		for _, v := range slices.Backward(world.closers) {
+			v()
 		}
 	}()
 	return m.Run()

@@ -97,13 +97,15 @@ func TestAnswer(t *testing.T) {
 		{"byte order mark", "reader", askTools, says(events, "\ufeffdata: "+allTools+"\n\n"), 200, "\ufeffdata: " + someTools + "\n\n", ""},
 		{"partial last event", "reader", askTools, says(events, ": a\n\ndata: "+allTools), 200, ": a\n\ndata: " + someTools + "\n", ""},
 		{"another type of event", "reader", askTools, says(events, "event: endpoint\ndata: "+allTools+"\n\nevent: message\ndata: "+someTools+"\n\n"), 200, "event: message\ndata: " + someTools + "\n\n", ""},
-		{"notifications are judged", "reader", askTools, says(events,
-			`data: {"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"file:///secret"}}`+"\n\n"+
-				`data: {"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"file:///public/a"}}`+"\n\n"+
-				`data: {"jsonrpc":"2.0","method":"notifications/unheard_of"}`+"\n\n"+
-				"data: "+allTools+"\n\n"), 200,
+		{
+			"notifications are judged", "reader", askTools, says(events,
+				`data: {"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"file:///secret"}}`+"\n\n"+
+					`data: {"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"file:///public/a"}}`+"\n\n"+
+					`data: {"jsonrpc":"2.0","method":"notifications/unheard_of"}`+"\n\n"+
+					"data: "+allTools+"\n\n"), 200,
 			`data: {"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"file:///public/a"}}` + "\n\n" +
-				"data: " + someTools + "\n\n", ""},
+				"data: " + someTools + "\n\n", "",
+		},
 
 		{"accepted", "reader", `{"jsonrpc":"2.0","method":"notifications/initialized"}`, says("text/plain", "drop_all", "Status", "202"), 202, "", ""},
 		{"no content", "reader", `{"jsonrpc":"2.0","method":"notifications/initialized"}`, says("", "", "Status", "204"), 204, "", ""},

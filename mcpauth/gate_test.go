@@ -88,8 +88,7 @@ func newGate(t *testing.T, change map[string]any, server caddyhttp.HandlerFunc) 
 		r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, new(caddyhttp.Server))
 		err := g.handler.ServeHTTP(w, r, server)
 		g.errs <- err
-		var handled caddyhttp.HandlerError
-		if errors.As(err, &handled) {
+		if handled, ok := errors.AsType[caddyhttp.HandlerError](err); ok {
 			w.WriteHeader(handled.StatusCode)
 		}
 	}))

@@ -11,9 +11,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"github.com/go-jose/go-jose/v4"
-
 	_ "github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+	"github.com/go-jose/go-jose/v4"
 
 	_ "github.com/caddymcp/caddy-mcp-gateway/mcpauth"
 	_ "github.com/caddymcp/caddy-mcp-gateway/mcpauth/token/keys"

@@ -30,10 +30,10 @@ type exchange struct {
 	request *http.Request
 	// session is the one the request belongs to, if any.
 	session *state.Session
-	// begun are the requests that it carries in the session, streamed is whether the
-	// answer is an event stream.
-	begun    []jsonrpc.ID
-	streamed bool
+	// begun are the requests that it carries in the session, answered is whether the
+	// server has begun to answer, streamed whether the answer is an event stream.
+	begun              []jsonrpc.ID
+	answered, streamed bool
 	// chosen is the upstream that the selection policy found, gone that it found
 	// the session's own no longer there.
 	chosen string
@@ -68,10 +68,10 @@ func (x *exchange) carry(w http.ResponseWriter, next caddyhttp.Handler) error {
 	}
 	err := x.server.proxy.ServeHTTP(w, x.request, next)
 	var unreached reverseproxy.DialError
-	if err == nil && !x.streamed || errors.As(err, &unreached) {
+	if x.answered && !x.streamed || errors.As(err, &unreached) {
 		// That was the answer, or there will be none. In a stream it is seen to
-		// come; and after a client that went away, it may still come to whoever
-		// asks with the same id.
+		// come; and after a client that went away, which is no error here, it may
+		// still come to whoever asks with the same id.
 		x.done(x.begun...)
 	}
 	if err == nil {
@@ -151,6 +151,8 @@ func (x *exchange) forwards(name string) bool {
 
 // header sees the header of the server's answer before the client does.
 func (x *exchange) header(status int, h http.Header) *mcpauth.Refusal {
+	// reverse_proxy makes an answer of its own when the client has gone away.
+	x.answered = x.request.Context().Err() == nil
 	x.streamed = strings.HasPrefix(h.Get("Content-Type"), "text/event-stream")
 	made := h.Get(mcp.HeaderSessionID)
 	h.Del(mcp.HeaderSessionID)

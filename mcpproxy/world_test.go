@@ -20,9 +20,8 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/go-jose/go-jose/v4"
-
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
+	"github.com/go-jose/go-jose/v4"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth"

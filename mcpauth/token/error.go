@@ -87,8 +87,7 @@ func (e *Error) Unwrap() error { return e.cause }
 
 // ReasonOf returns the reason of a refusal, or "" when err is none.
 func ReasonOf(err error) Reason {
-	var refusal *Error
-	if errors.As(err, &refusal) {
+	if refusal, ok := errors.AsType[*Error](err); ok {
 		return refusal.Reason
 	}
 	return ""

@@ -20,11 +20,19 @@ func TestVerifyAcceptsEveryAlgorithm(t *testing.T) {
 		alg, issuer string
 		key         any
 	}{
-		{"RS256", issuerA, rsaKey()}, {"RS384", issuerA, rsaKey()}, {"RS512", issuerA, rsaKey()},
-		{"PS256", issuerA, rsaKey()}, {"PS384", issuerA, rsaKey()}, {"PS512", issuerA, rsaKey()},
-		{"ES256", issuerA, ecKey()}, {"ES384", issuerA, ec384Key()}, {"ES512", issuerA, ec521Key()},
+		{"RS256", issuerA, rsaKey()},
+		{"RS384", issuerA, rsaKey()},
+		{"RS512", issuerA, rsaKey()},
+		{"PS256", issuerA, rsaKey()},
+		{"PS384", issuerA, rsaKey()},
+		{"PS512", issuerA, rsaKey()},
+		{"ES256", issuerA, ecKey()},
+		{"ES384", issuerA, ec384Key()},
+		{"ES512", issuerA, ec521Key()},
 		{"EdDSA", issuerA, ed25519Key()},
-		{"HS256", issuerS, secret}, {"HS384", issuerS, secret}, {"HS512", issuerS, secret},
+		{"HS256", issuerS, secret},
+		{"HS384", issuerS, secret},
+		{"HS512", issuerS, secret},
 	} {
 		t.Run(tc.alg, func(t *testing.T) {
 			raw := signed(tc.alg, tc.key, goodClaims(object{"iss": tc.issuer}), nil)
@@ -39,7 +47,7 @@ func TestVerifyAcceptsEveryAlgorithm(t *testing.T) {
 				t.Errorf("unexpected claims: %+v", claims)
 			}
 			// The last byte of the signature is the last that may be wrong.
-			broken := []byte(signature(tc.alg, tc.key, raw[:strings.LastIndex(raw, ".")]))
+			broken := signature(tc.alg, tc.key, raw[:strings.LastIndex(raw, ".")])
 			broken[len(broken)-1] ^= 1
 			raw = raw[:strings.LastIndex(raw, ".")+1] + base64.RawURLEncoding.EncodeToString(broken)
 			if _, err := verifier.Verify(t.Context(), raw, now, []string{resource}); token.ReasonOf(err) != token.BadSignature {

@@ -57,8 +57,7 @@ func get(ctx context.Context, client *http.Client, address string) ([]byte, erro
 	resp, err := client.Do(req)
 	if err != nil {
 		// The error of the client repeats the whole URL, query included.
-		var wrapped *url.Error
-		if errors.As(err, &wrapped) {
+		if wrapped, ok := errors.AsType[*url.Error](err); ok {
 			err = wrapped.Err
 		}
 		return nil, fmt.Errorf("%s: %w", where, err)

@@ -270,8 +270,10 @@ func TestRedirects(t *testing.T) {
 		"other host": {func(string) string { return iss.URL + "/jwks" }, "redirect to another host"},
 		"other name": {func(self string) string { return strings.Replace(self, "127.0.0.1", "localhost", 1) + "/final" }, "redirect to another host"},
 		"loop":       {func(self string) string { return self + "/start" }, "too many redirects"},
-		"other scheme": {func(self string) string { return strings.Replace(self, "http:", "https:", 1) + "/final" },
-			"redirect to another host"},
+		"other scheme": {
+			func(self string) string { return strings.Replace(self, "http:", "https:", 1) + "/final" },
+			"redirect to another host",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var server *httptest.Server
