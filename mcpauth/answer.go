@@ -29,8 +29,10 @@ type answer struct {
 	cancel context.CancelCauseFunc
 	mode   mode
 	status int
-	// body is a JSON answer as far as it has come.
+	// body is a JSON answer as far as it has come, read whether it has to be read
+	// in any case.
 	body   []byte
+	read   bool
 	events *sse.Scanner
 	expiry *time.Timer
 }
@@ -81,7 +83,7 @@ func (a *answer) WriteHeader(status int) {
 		media, _, _ = mime.ParseMediaType(media)
 	}
 	ok := status >= 200 && status < 300
-	read := a.call.readJSON || a.call.filters()
+	a.read = a.call.readJSON || a.call.filters()
 	switch {
 	case ok && media == "text/event-stream":
 		a.mode = stream
@@ -89,7 +91,7 @@ func (a *answer) WriteHeader(status int) {
 		// There is nothing to say.
 		a.mode = discard
 		header.Del("Content-Length")
-	case media == "application/json" && read:
+	case media == "application/json" && (a.read || ok && !a.call.mayBeAsked()):
 		a.mode = whole
 	case media == "application/json":
 		a.mode = pass
@@ -98,7 +100,7 @@ func (a *answer) WriteHeader(status int) {
 	case ok:
 		a.fail("answer_type", errors.New("the answer is neither JSON nor an event stream"))
 		return
-	case read:
+	case a.read:
 		// An error whose text cannot be judged: its status is enough.
 		a.mode = discard
 		header.Del("Content-Length")
@@ -116,6 +118,9 @@ func (a *answer) WriteHeader(status int) {
 		a.events = sse.NewScanner(a.limit)
 		a.expiry = time.AfterFunc(time.Until(a.call.Principal.Deadline()), func() { a.cancel(errTokenOver) })
 	case whole:
+		if n, err := strconv.Atoi(header.Get("Content-Length")); err == nil && n <= a.limit {
+			a.body = make([]byte, 0, n)
+		}
 		header.Del("Content-Length")
 		return // sent when the whole has been judged
 	default:
@@ -253,20 +258,33 @@ func (a *answer) finish() error {
 	default:
 		return nil
 	}
-	judged, err := a.call.carry(a.body)
-	if err != nil {
-		a.fail("answer_malformed", err)
-		return nil
-	}
-	if judged.bytes == nil {
-		a.fail("answer_refused", errors.New("the answer is none to the request"))
-		return nil
+	body := a.body
+	if a.read || mayHoldMethod(body) {
+		judged, err := a.call.carry(body)
+		if err != nil {
+			a.fail("answer_malformed", err)
+			return nil
+		}
+		if judged.bytes == nil {
+			a.fail("answer_refused", errors.New("the answer is none to the request"))
+			return nil
+		}
+		body = judged.bytes
 	}
 	a.mode = pass
-	a.Header().Set("Content-Length", strconv.Itoa(len(judged.bytes)))
+	a.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	a.ResponseWriter.WriteHeader(a.status)
-	_, err = a.ResponseWriter.Write(judged.bytes)
+	_, err := a.ResponseWriter.Write(body)
 	return err
+}
+
+// mayHoldMethod reports whether a JSON text can have a member named "method", so
+// that something in it could be a request or notification. It need not be read to
+// know that it has none: the name stands there as it is, or with an escape of one of
+// its letters, U+0064 to U+0074.
+func mayHoldMethod(text []byte) bool {
+	return bytes.Contains(text, []byte(`"method"`)) ||
+		bytes.Contains(text, []byte(`\u006`)) || bytes.Contains(text, []byte(`\u007`))
 }
 
 // stop releases what the answer holds on to.

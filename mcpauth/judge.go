@@ -224,6 +224,17 @@ func (c *Call) filterFor(m *jsonrpc.Message) (jsonrpc.Filter, bool) {
 	return f, !all
 }
 
+// mayBeAsked reports whether a server may ask the principal's client for anything,
+// so that a request of it in an answer need not be looked for.
+func (c *Call) mayBeAsked() bool {
+	for _, perm := range []mcp.Permission{mcp.ClientSampling, mcp.ClientElicitation, mcp.ClientRoots} {
+		if !c.Principal.may(perm, c.Server, policy.KindNone, "") {
+			return false
+		}
+	}
+	return !c.Version.Modern()
+}
+
 // mayReceive decides whether the principal's client may be sent a request or
 // notification of the server.
 func (c *Call) mayReceive(m *jsonrpc.Message) bool {

@@ -75,6 +75,10 @@ func (x *exchange) check() *mcpauth.Refusal {
 				return x.unasked()
 			}
 		case jsonrpc.Request:
+			if x.session.Full() {
+				x.sessions.Remove(x.session)
+				return x.unknownSession()
+			}
 			if !x.session.Begin(m.ID) {
 				return call.Refuse(http.StatusBadRequest, jsonrpc.CodeInvalidRequest, "id_in_use", "a request with this id has not been answered yet")
 			}

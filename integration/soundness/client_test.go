@@ -79,15 +79,6 @@ func dial(t *testing.T, port int, protocol string) net.Conn {
 	return secured
 }
 
-func (m message) hasHeader(name string) bool {
-	for _, line := range m.header {
-		if field, _, _ := strings.Cut(line, ":"); strings.EqualFold(field, name) {
-			return true
-		}
-	}
-	return false
-}
-
 // bytesH1 is the message as HTTP/1.1 has it.
 func (m message) bytesH1() []byte {
 	var b bytes.Buffer
@@ -135,22 +126,24 @@ func readH1(from *bufio.Reader, method string) *reply {
 	}
 }
 
-// sendRaw sends bytes on one connection of HTTP/1.1 and reads every answer until
-// the gateway closes it or says nothing more to what was sent.
-func sendRaw(t *testing.T, port int, data []byte, answers int) []*reply {
+// sendRaw sends bytes on one connection of HTTP/1.1, a last request that ends the
+// connection after them, and returns every answer but that to the last request, if
+// there was one.
+func sendRaw(t *testing.T, port int, data []byte) []*reply {
 	t.Helper()
 	conn := dial(t, port, "http/1.1")
-	go func() { _, _ = conn.Write(data) }()
+	_ = conn.SetDeadline(time.Now().Add(3 * time.Second)) // some have no last request
+	last := fmt.Sprintf("GET /health HTTP/1.1\r\nHost: localhost:%d\r\nConnection: close\r\n\r\n", port)
+	go func() { _, _ = conn.Write(append(data, last...)) }()
 	from := bufio.NewReader(conn)
 	var all []*reply
-	for range answers {
+	for {
 		r := readH1(from, http.MethodPost)
-		if r.err != nil && r.status == 0 {
-			break
+		if r.status == 0 || strings.Contains(string(r.body), `"status":"ok"`) {
+			return all
 		}
 		all = append(all, r)
 	}
-	return all
 }
 
 // field is a header field of HTTP/2, pseudo-headers included.

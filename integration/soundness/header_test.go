@@ -96,6 +96,7 @@ func TestHeaders(t *testing.T) {
 		{"B19 PRI", bodiless("BREW"), want{405, 40000, "method"}},
 		{"B20 a response", as(`{"jsonrpc":"2.0","id":1,"result":{}}`, standard...), want{400, -32600, "response"}},
 		{"B20 an error", as(`{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":"x"}}`, standard...), want{400, -32600, "response"}},
+		{"B20 a legacy notification", as(`{"jsonrpc":"2.0","method":"notifications/initialized"}`, modernHeaders("notifications/initialized", "")...), unknownModern},
 		{"B21 initialize", as(modern("initialize", `"protocolVersion":"2026-07-28"`), modernHeaders("initialize", "")...), unknownModern},
 		{"B21 ping", as(modern("ping", ""), modernHeaders("ping", "")...), unknownModern},
 		{"B21 a modern method in a legacy revision", as(call("1", "subscriptions/listen", `{"notifications":{}}`), "MCP-Protocol-Version: 2025-11-25"), unknownMethod},
@@ -119,7 +120,7 @@ func TestHeaders(t *testing.T) {
 		"/mcp%3f", "/mcp%23", "/mcp.", "/mcp%20", "/servers/main/mcp/", "/servers//mcp", "/servers/main/../other/mcp", "/servers/main%2fmcp",
 		"/servers/MAIN/mcp", "/servers/main;x/mcp", "/servers/%6dain/mcp", "/servers/other/mcp", "/servers/main/admin", "/sse", "/message",
 	} {
-		attacks = append(attacks, attack{"B25 " + path, at(path), noEndpoint})
+		attacks = append(attacks, attack{"B25 path " + path, at(path), noEndpoint})
 	}
 	refuseAll(t, attacks)
 }
@@ -129,9 +130,9 @@ func TestVersions(t *testing.T) {
 		// Notifications that go nowhere are accepted, because some clients end their
 		// session when one gets an error.
 		for row, m := range map[string]message{
-			"A21 an unknown notification":             post(t, alice, `{"jsonrpc":"2.0","method":"notifications/vendor","params":{"name":"admin"}}`),
-			"B20 a legacy notification in 2026-07-28": post(t, alice, `{"jsonrpc":"2.0","method":"notifications/initialized"}`, modernHeaders("notifications/initialized", "")...),
-			"B20 a cancellation in 2026-07-28":        post(t, alice, `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}`, modernHeaders("notifications/cancelled", "")...),
+			"A21 an unknown notification":      post(t, alice, `{"jsonrpc":"2.0","method":"notifications/vendor","params":{"name":"admin"}}`),
+			"C12 roots that may not be told":   post(t, alice, `{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}`),
+			"B20 a cancellation in 2026-07-28": post(t, alice, `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}`, modernHeaders("notifications/cancelled", "")...),
 		} {
 			t.Run(row+"/"+w.name, func(t *testing.T) {
 				up := watch(t)

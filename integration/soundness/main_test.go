@@ -19,7 +19,6 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
-
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
 	_ "github.com/caddymcp/caddy-mcp-gateway"
@@ -43,6 +42,7 @@ func run(m *testing.M) int {
 	stop, err := start()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "starting the gateway under test:", err)
+		_ = os.RemoveAll(world.dir)
 		return 1
 	}
 	code := m.Run()
@@ -77,10 +77,8 @@ func start() (stop func(), err error) {
 	if world.jwks, err = newJWKSServer(); err != nil {
 		return nil, err
 	}
-	for _, port := range []*int{&world.secure, &world.plain, &world.public, &world.small} {
-		if *port, err = freePort(); err != nil {
-			return nil, err
-		}
+	if err := freePorts(&world.secure, &world.plain, &world.public, &world.small); err != nil {
+		return nil, err
 	}
 	if err := load(caddyfile("")); err != nil {
 		return nil, err
@@ -253,8 +251,8 @@ func checkLog() error {
 		return err
 	}
 	for _, secret := range []string{"eyJ", sharedSecret} {
-		if i := bytes.Index(text, []byte(secret)); i >= 0 {
-			from := max(0, bytes.LastIndexByte(text[:i], '\n')+1)
+		if before, _, found := bytes.Cut(text, []byte(secret)); found {
+			from := bytes.LastIndexByte(before, '\n') + 1
 			return fmt.Errorf("the log holds a secret: %.400s", text[from:])
 		}
 	}
@@ -300,11 +298,15 @@ func writePEM(name, kind string, der []byte) error {
 	return os.WriteFile(filepath.Join(world.dir, name), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600)
 }
 
-func freePort() (int, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
+// freePorts finds ports of loopback that nobody listens on, each another.
+func freePorts(ports ...*int) error {
+	for _, port := range ports {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return err
+		}
+		defer listener.Close()
+		*port = listener.Addr().(*net.TCPAddr).Port
 	}
-	defer listener.Close()
-	return listener.Addr().(*net.TCPAddr).Port, nil
+	return nil
 }

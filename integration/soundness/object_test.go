@@ -46,7 +46,7 @@ func TestObjects(t *testing.T) {
 		"file:///pub/%00", "file:///pub/a%0a", "file:///pub/\u2025/secret", "file:///pub/..;/secret/b", "file:///PUB/a", "file:///pub", " file:///pub/a", "file:///pub/%c0%ae%c0%ae/secret",
 		"file:///pub/%ff%zz", "file:///public/a", "file://evil@/pub/a", "file:///pub/a?", "file:///pub/a#",
 	} {
-		attacks = append(attacks, attack{"C2 " + uri, read(uri), noResource})
+		attacks = append(attacks, attack{"C2 uri " + uri, read(uri), noResource})
 	}
 	attacks = append(attacks, []attack{
 		{"C4 an expansion of a template that may be seen", read("db:secret"), noResource},
@@ -78,7 +78,6 @@ func TestObjects(t *testing.T) {
 		{"C11 no scope at all", withScope(nil), insufficient},
 		{"C12 a tool that no scope gives", post(t, nobody, callTool("ok")), notAllowed},
 		{"C12 the log level", as("logging/setLevel", `{"level":"debug"}`), notAllowed},
-		{"C12 roots", post(t, alice, `{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}`), notAllowed},
 		{"C14 dots below a glob", as("tools/call", `{"name":"db_/../admin"}`), notFound},
 		{"C14 a slash below a glob", as("tools/call", `{"name":"db_a/b"}`), notFound},
 		{"C14 text before a glob", as("tools/call", `{"name":"xdb_a"}`), notFound},
@@ -126,8 +125,10 @@ func TestChallenges(t *testing.T) {
 		})
 		t.Run("C13 hidden and non-existent look the same/"+w.name, func(t *testing.T) {
 			for _, kind := range [][3]string{
-				{"tools/call", `{"name":%q}`, "admin"}, {"prompts/get", `{"name":%q}`, "hidden"},
-				{"resources/read", `{"uri":%q}`, "file:///secret/b"}, {"resources/subscribe", `{"uri":%q}`, "file:///secret/b"},
+				{"tools/call", `{"name":%q}`, "admin"},
+				{"prompts/get", `{"name":%q}`, "hidden"},
+				{"resources/read", `{"uri":%q}`, "file:///secret/b"},
+				{"resources/subscribe", `{"uri":%q}`, "file:///secret/b"},
 				{"completion/complete", `{"ref":{"type":"ref/prompt","name":%q}}`, "hidden"},
 			} {
 				up := watch(t)

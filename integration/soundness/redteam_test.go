@@ -107,7 +107,7 @@ func TestSmuggling(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			up := watch(t)
-			for _, r := range sendRaw(t, world.secure, data(), 2) {
+			for _, r := range sendRaw(t, world.secure, data()) {
 				if r.status == 200 && strings.Contains(string(r.body), "done") {
 					// The first request may have been a whole one.
 					if got := up.all(); len(got) != 1 || string(got[0].body) != callTool("ok") {
@@ -126,7 +126,7 @@ func TestSmuggling(t *testing.T) {
 		up := watch(t)
 		data := append(legit().bytesH1(), legit().without("Authorization").bytesH1()...)
 		data = append(data, hidden.bytesH1()...)
-		all := sendRaw(t, world.secure, data, 3)
+		all := sendRaw(t, world.secure, data)
 		if len(all) != 3 {
 			t.Fatalf("%d answers", len(all))
 		}
@@ -221,7 +221,7 @@ func TestHTTP2(t *testing.T) {
 		if r.err == nil && r.status != 400 {
 			t.Errorf("status %d", r.status)
 		}
-		if r := sendRaw(t, world.secure, ok.with("Mcp-Session-Id: a\rb").bytesH1(), 1); len(r) != 1 || r[0].status != 400 {
+		if r := sendRaw(t, world.secure, ok.with("Mcp-Session-Id: a\rb").bytesH1()); len(r) != 1 || r[0].status != 400 {
 			t.Errorf("answers %+v", r)
 		}
 		up.nothing(t)
@@ -347,7 +347,7 @@ func TestHostileAnswers(t *testing.T) {
 			t.Errorf("status %d, %q", r.status, r.body)
 		}
 	})
-	t.Run("an interim answer that is none", func(t *testing.T) {
+	t.Run("an answer of two types", func(t *testing.T) {
 		up := watch(t)
 		up.replies(func(w http.ResponseWriter, _ *http.Request, _ received) {
 			conn, buffered, err := http.NewResponseController(w).Hijack()

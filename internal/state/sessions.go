@@ -211,10 +211,18 @@ func (s *Session) Answered(id jsonrpc.ID) bool {
 }
 
 // Begin notes that a request of the client is forwarded. It is false when a request
-// of the same id has not been answered yet, or when too many have not: a server may
-// take the answer to the one for that to the other.
+// of the same id has not been answered yet: a server may take the answer to the one
+// for that to the other. It is false, too, when the session is Full.
 func (s *Session) Begin(id jsonrpc.ID) bool {
 	return s.enter(&s.open, id)
+}
+
+// Full reports whether so many requests of the client were never answered that no
+// more are taken. Such a session is of no further use.
+func (s *Session) Full() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.open) >= maxOpen
 }
 
 // Done notes that its answer has been seen.

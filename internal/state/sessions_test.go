@@ -153,6 +153,15 @@ func TestBegin(t *testing.T) {
 	if s.Answered("1") {
 		t.Error("the client's requests are taken for the server's")
 	}
+	for i := range maxOpen {
+		if s.Full() != (i >= maxOpen-2) {
+			t.Fatalf("full: %v with %d open requests", s.Full(), i+2)
+		}
+		s.Begin(jsonrpc.ID(fmt.Sprint(100 + i)))
+	}
+	if s.Begin("2") {
+		t.Error("the open requests are not bounded")
+	}
 }
 
 // Row E13: a stream is resumed only from an event of the session itself.
