@@ -13,6 +13,7 @@ package jsonrpc
 import (
 	"math"
 	"strconv"
+	"strings"
 )
 
 // Limits of what Read accepts. They bound time and memory beyond the size of the
@@ -47,16 +48,35 @@ type ID string
 
 // Key is the same for ids that some reader takes for the same one: texts that are
 // escaped differently, and numbers that a reader with floating point rounds to the
-// same value. It is not JSON.
+// same value. It is not JSON. The ordinary id is its own key.
 func (id ID) Key() string {
-	if len(id) > 0 && id[0] == '"' {
-		if text, err := unquote([]byte(id)); err == nil {
-			return "s" + string(text)
+	text := string(id)
+	switch {
+	case text == "":
+		return ""
+	case text[0] == '"':
+		if strings.IndexByte(text, '\\') < 0 {
+			return text[:len(text)-1]
 		}
-	} else if f, err := strconv.ParseFloat(string(id), 64); err == nil || math.IsInf(f, 0) {
-		return "n" + strconv.FormatFloat(f+0, 'g', -1, 64) // +0: there is no other zero
+		if decoded, err := unquote([]byte(text)); err == nil {
+			return `"` + string(decoded)
+		}
+	case isSmallInteger(text):
+	default:
+		if f, err := strconv.ParseFloat(text, 64); err == nil || math.IsInf(f, 0) {
+			return strconv.FormatFloat(f+0, 'f', -1, 64) // +0: there is no other zero
+		}
 	}
-	return string(id)
+	return text
+}
+
+// isSmallInteger reports whether a number is written in the one way that FormatFloat
+// would write it.
+func isSmallInteger(text string) bool {
+	if len(text) > 15 || text[0] == '0' && len(text) > 1 {
+		return false
+	}
+	return strings.Trim(text, "0123456789") == ""
 }
 
 // Message is one JSON-RPC 2.0 message (MCP revisions 2025-03-26 to 2026-07-28).
