@@ -29,7 +29,9 @@ import (
 //			token_types <names...>
 //			jti         optional
 //			leeway      <duration>
+//			token_scope off | { ... }
 //		}
+//		visibility <server> public | team <id> | private <subject>
 //		role <name> {
 //			when  <claim> <values...>
 //			allow <permission> [<objects...>]
@@ -52,8 +54,9 @@ func parseAuth(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 }
 
 var authWords = words{
-	"issuer": {parseIssuer, false},
-	"role":   {parseRole, false},
+	"issuer":     {parseIssuer, false},
+	"role":       {parseRole, false},
+	"visibility": {parseVisibility, false},
 	"allowed_origins": {func(b *block, d *caddyfile.Dispenser) (err error) {
 		b.auth.AllowedOrigins, err = list(d)
 		return err
@@ -107,6 +110,8 @@ func parseIssuer(b *block, d *caddyfile.Dispenser) error {
 			issuer.TokenTypes, err = list(d)
 		case "leeway":
 			issuer.Leeway, err = duration(d)
+		case "token_scope":
+			err = parseTokenScope(issuer, d)
 		case "jti":
 			var value string
 			if value, err = one(d); err == nil && value != "optional" {
@@ -120,7 +125,7 @@ func parseIssuer(b *block, d *caddyfile.Dispenser) error {
 			issuer.KeysRaw, source, err = parseKeys(d)
 		default:
 			return unknown(d, "issuer",
-				"algorithms, audience, jti, jwks_url, key_file, keys, leeway, secret, token_types")
+				"algorithms, audience, jti, jwks_url, key_file, keys, leeway, secret, token_scope, token_types")
 		}
 		if err != nil {
 			return err

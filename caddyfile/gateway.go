@@ -74,6 +74,7 @@ func parseGateway(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 // parseApp sets up the mcp_gateway app from the global option. Syntax:
 //
 //	mcp_gateway {
+//		environment                <name>
 //		session_idle_timeout       <duration>
 //		session_lifetime           <duration>
 //		max_sessions               <number>
@@ -87,7 +88,7 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 	if d.NextArg() {
 		return nil, d.Errf("mcp_gateway takes no argument here, and '%s' is one; write options in a block", d.Val())
 	}
-	limits := new(mcpauth.SessionLimits)
+	app, limits := new(mcpauth.App), new(mcpauth.SessionLimits)
 	seen := map[string]bool{}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		option := d.Val()
@@ -97,6 +98,8 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 		seen[option] = true
 		var err error
 		switch option {
+		case "environment":
+			app.Environment, err = one(d)
 		case "session_idle_timeout":
 			limits.IdleTimeout, err = duration(d)
 		case "session_lifetime":
@@ -107,14 +110,13 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 			limits.MaxPerPrincipal, err = number(d)
 		default:
 			err = unknown(d, "mcp_gateway",
-				"max_sessions, max_sessions_per_principal, session_idle_timeout, session_lifetime")
+				"environment, max_sessions, max_sessions_per_principal, session_idle_timeout, session_lifetime")
 		}
 		if err != nil {
 			return nil, err
 		}
 	}
-	app := &mcpauth.App{}
-	if len(seen) > 0 {
+	if *limits != (mcpauth.SessionLimits{}) {
 		app.Sessions = limits
 	}
 	return httpcaddyfile.App{Name: "mcp_gateway", Value: caddyconfig.JSON(app, nil)}, nil

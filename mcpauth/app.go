@@ -12,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/scope"
 )
 
 func init() {
@@ -21,13 +22,18 @@ func init() {
 // App holds what the gateway's handlers share. It needs no configuration: every
 // handler of the gateway brings it along.
 type App struct {
+	// Environment names what this gateway is for, such as production. A token that
+	// names another one in its claim env is refused; one that names none is not.
+	// Default: tokens' claims are not looked at.
+	Environment string `json:"environment,omitempty"`
+
 	// Sessions bounds the table of MCP sessions (MCP 2025-03-26 to 2025-11-25).
 	// The table outlives reloads; it does not outlive the process.
 	Sessions *SessionLimits `json:"sessions,omitempty"`
 
-	sessions *state.Sessions
-	checks   map[string]func(now time.Time) error
-	now      func() time.Time
+	shared *shared
+	checks map[string]func(now time.Time) error
+	now    func() time.Time
 }
 
 // SessionLimits bound the table of MCP sessions. A session that ends is answered
@@ -49,11 +55,20 @@ type SessionLimits struct {
 	MaxPerPrincipal int `json:"max_per_principal,omitempty"`
 }
 
-// pool holds the table of sessions over reloads: the next configuration takes it
-// before the last one gives it back.
+// shared is what outlives a reload.
+type shared struct {
+	sessions *state.Sessions
+	usage    *scope.Usage
+}
+
+// Destruct lets it live in the pool.
+func (*shared) Destruct() error { return nil }
+
+// pool holds it over reloads: the next configuration takes it before the last one
+// gives it back.
 var pool = caddy.NewUsagePool()
 
-const sessionsKey = "sessions"
+const sharedKey = "shared"
 
 // CaddyModule returns the Caddy module information.
 func (*App) CaddyModule() caddy.ModuleInfo {
@@ -86,13 +101,14 @@ func (a *App) Provision(ctx caddy.Context) error {
 	}
 	a.checks = make(map[string]func(time.Time) error)
 	a.now = time.Now
-	value, _, err := pool.LoadOrNew(sessionsKey, func() (caddy.Destructor, error) {
-		return state.NewSessions(l.limits()), nil
+	value, _, err := pool.LoadOrNew(sharedKey, func() (caddy.Destructor, error) {
+		usage, err := scope.NewUsage(0)
+		return &shared{state.NewSessions(l.limits()), usage}, err
 	})
 	if err != nil {
 		return err
 	}
-	a.sessions = value.(*state.Sessions)
+	a.shared = value.(*shared)
 
 	events, err := ctx.App("events")
 	if err != nil {
@@ -120,7 +136,7 @@ func (a *App) Start() error {
 // would be too early: another app may fail to, and then the configuration before
 // goes on.
 func (a *App) Handle(context.Context, caddy.Event) error {
-	a.sessions.SetLimits(a.Sessions.limits())
+	a.shared.sessions.SetLimits(a.Sessions.limits())
 	return nil
 }
 
@@ -129,16 +145,16 @@ func (*App) Stop() error { return nil }
 
 // Cleanup gives the shared state back, if it was taken.
 func (a *App) Cleanup() error {
-	if a.sessions == nil {
+	if a.shared == nil {
 		return nil
 	}
-	a.sessions = nil
-	_, err := pool.Delete(sessionsKey)
+	a.shared = nil
+	_, err := pool.Delete(sharedKey)
 	return err
 }
 
 // SessionTable returns the table of sessions.
-func (a *App) SessionTable() *state.Sessions { return a.sessions }
+func (a *App) SessionTable() *state.Sessions { return a.shared.sessions }
 
 // Check has /ready ask a question under a name. Modules call it in Provision.
 func (a *App) Check(name string, ready func(now time.Time) error) {

@@ -21,6 +21,8 @@ type endpoint struct {
 	audiences []string
 	// metadata is the URL of the metadata about it (RFC 9728).
 	metadata string
+	// visibility says who sees the server.
+	visibility Visibility
 }
 
 // endpoints returns the endpoints by their path: one for each server, and /mcp for

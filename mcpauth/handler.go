@@ -15,6 +15,7 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/resource"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/policy"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/scope"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
 )
 
@@ -56,6 +57,9 @@ type Handler struct {
 	// Servers are the names of the MCP servers. At least one is required.
 	Servers []string `json:"servers,omitempty"`
 
+	// Visibility says who sees a server, by its name. Default: everybody.
+	Visibility map[string]Visibility `json:"visibility,omitempty"`
+
 	// Issuers are who may issue access tokens. At least one is required.
 	Issuers []*token.Issuer `json:"issuers,omitempty"`
 
@@ -96,6 +100,7 @@ type Handler struct {
 	policy    *policy.Policy
 	verifier  *token.Verifier
 	tokens    *token.Cache[*Principal]
+	usage     *scope.Usage
 }
 
 // CaddyModule returns the Caddy module information.
@@ -132,6 +137,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.endpoints, err = endpoints(base, h.Servers); err != nil {
 		return err
 	}
+	if err := h.provisionVisibility(); err != nil {
+		return err
+	}
 	if h.origins, err = newOrigins(base, h.AllowedOrigins, h.AllowedHosts); err != nil {
 		return err
 	}
@@ -151,11 +159,14 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	h.tokens = token.NewCache[*Principal](h.TokenCache)
 
-	app, err := ctx.App("mcp_gateway")
+	loaded, err := ctx.App("mcp_gateway")
 	if err != nil {
 		return err
 	}
-	app.(*App).Check("keys", h.verifier.Ready)
+	app := loaded.(*App)
+	app.Check("keys", h.verifier.Ready)
+	h.verifier.Environment = app.Environment
+	h.usage = app.shared.usage
 	return nil
 }
 
@@ -230,7 +241,11 @@ func (h *Handler) admit(call *Call, w http.ResponseWriter, r *http.Request) (ans
 		refusal.allow = allowedMethods
 		return false, refusal
 	}
-	if call.Principal, refusal = h.authenticate(r, e, time.Now()); refusal != nil {
+	now := time.Now()
+	if call.Principal, refusal = h.authenticate(r, e, now); refusal != nil {
+		return false, refusal
+	}
+	if refusal := call.reach(r, now); refusal != nil {
 		return false, refusal
 	}
 	if refusal := call.readHeader(r); refusal != nil {
@@ -246,7 +261,11 @@ func (h *Handler) admit(call *Call, w http.ResponseWriter, r *http.Request) (ans
 	} else if refusal := call.checkBodiless(); refusal != nil {
 		return false, refusal
 	}
-	return false, call.judge()
+	if refusal := call.judge(); refusal != nil {
+		return false, refusal
+	}
+	// What was refused does not count.
+	return false, call.beyond(call.Principal.Scope.Take(h.usage, now), call.ID())
 }
 
 // checkBodiless checks a GET or DELETE, which the stateless revisions do not have.

@@ -136,7 +136,7 @@ func (c *Call) narrow(m *jsonrpc.Message) *Refusal {
 	if !asked.Present {
 		return c.invalid(m, "notifications_missing", "params.notifications is missing")
 	}
-	some := func(perm mcp.Permission) bool { return p.policy.AllowsSome(p.set, perm, c.Server) }
+	some := func(perm mcp.Permission) bool { return p.maySome(perm, c.Server) }
 	allowed := jsonrpc.Notifications{
 		Present:              true,
 		ToolsListChanged:     asked.ToolsListChanged && some(mcp.ToolsRead),

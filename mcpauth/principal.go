@@ -13,6 +13,7 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/policy"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/scope"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
 )
 
@@ -64,8 +65,15 @@ func values(claims *token.Claims) func(string) []string {
 	}
 }
 
+// may is the one question: the token must reach that far, and a role must allow it.
+// Neither widens the other.
 func (p *Principal) may(perm mcp.Permission, server string, kind policy.ObjectKind, object string) bool {
-	return p.policy.Allows(p.set, perm, server, kind, object)
+	return p.Scope.Permits(scope.Of(perm)) && p.policy.Allows(p.set, perm, server, kind, object)
+}
+
+// maySome reports whether there could be an object for which may says yes.
+func (p *Principal) maySome(perm mcp.Permission, server string) bool {
+	return p.Scope.Permits(scope.Of(perm)) && p.policy.AllowsSome(p.set, perm, server)
 }
 
 // maySee asks the same for an item of a list.
@@ -77,20 +85,34 @@ func (p *Principal) maySee(server string, list jsonrpc.List, key string) bool {
 // maySeeAll reports whether a list needs no filter.
 func (p *Principal) maySeeAll(server string, list jsonrpc.List) bool {
 	perm, _ := listed(list)
-	return p.policy.AllowsAll(p.set, perm, server)
+	return p.Scope.Permits(scope.Of(perm)) && p.policy.AllowsAll(p.set, perm, server)
 }
 
 // scopesFor returns the scopes that would allow what was refused: the fewest that
 // are missing, after those the token has, because a client of MCP 2025-11-25 asks
 // anew for exactly what it is told. None means that no scope would help.
 func (p *Principal) scopesFor(perm mcp.Permission, server string, kind policy.ObjectKind, object string) []string {
-	missing := p.policy.ScopesFor(values(p.Claims), p.Scopes, perm, server, kind, object)
-	if len(missing) == 0 {
+	// offline_access is between client and issuer (MCP 2026-07-28, scopes).
+	scopes := slices.DeleteFunc(slices.Clone(p.Scopes), func(s string) bool { return s == "offline_access" })
+	held := len(scopes)
+	if refusal := p.Scope.Permit(scope.Of(perm)); refusal != nil {
+		if refusal.Cause != scope.CauseOAuth {
+			return nil
+		}
+		scopes = append(scopes, p.ScopeMap.ScopesFor(p.Scopes, scope.Of(perm))...)
+	}
+	wider := append(slices.Clone(p.Scopes), scopes[held:]...)
+	if set := p.policy.RolesOf(values(p.Claims), wider); !p.policy.Allows(set, perm, server, kind, object) {
+		missing := p.policy.ScopesFor(values(p.Claims), wider, perm, server, kind, object)
+		if len(missing) == 0 {
+			return nil
+		}
+		scopes = append(scopes, missing...)
+	}
+	if len(scopes) == held {
 		return nil
 	}
-	// offline_access is between client and issuer (MCP 2026-07-28, scopes).
-	held := slices.DeleteFunc(slices.Clone(p.Scopes), func(s string) bool { return s == "offline_access" })
-	return append(held, missing...)
+	return scopes
 }
 
 func listed(list jsonrpc.List) (mcp.Permission, policy.ObjectKind) {

@@ -63,6 +63,10 @@ func TestProvisionErrors(t *testing.T) {
 		{"bad permission", map[string]any{"roles": []any{map[string]any{"name": "a", "allow": []any{map[string]any{"permission": "tools.run"}}}}}, "unknown permission"},
 		{"bad object", map[string]any{"roles": []any{map[string]any{"name": "a", "allow": []any{map[string]any{"permission": "tools.read", "objects": []string{"/x"}}}}}}, "server/object"},
 		{"role twice", map[string]any{"roles": []any{map[string]any{"name": "a"}, map[string]any{"name": "a"}}}, "already taken"},
+		{"visibility of no server", map[string]any{"visibility": map[string]any{"other": map[string]any{"level": "public"}}}, "no such server"},
+		{"unknown visibility", map[string]any{"visibility": map[string]any{"notes": map[string]any{"level": "hidden"}}}, "must be public"},
+		{"visibility of no team", map[string]any{"visibility": map[string]any{"notes": map[string]any{"level": "team"}}}, "id of a team"},
+		{"visibility of no owner", map[string]any{"visibility": map[string]any{"notes": map[string]any{"level": "private"}}}, "needs an owner"},
 		{"any origin", map[string]any{"allowed_origins": []string{"*"}}, "allowed origin"},
 		{"origin null", map[string]any{"allowed_origins": []string{"null"}}, "allowed origin"},
 		{"origin with a path", map[string]any{"allowed_origins": []string{"https://app.example.com/"}}, "allowed origin"},
@@ -157,7 +161,7 @@ func TestAppRefusesNegativeLimits(t *testing.T) {
 
 // references is how many apps hold the table of sessions.
 func references() int {
-	n, _ := pool.References(sessionsKey)
+	n, _ := pool.References(sharedKey)
 	return n
 }
 

@@ -23,9 +23,10 @@ type Refusal struct {
 	// ID is that of the request it answers, if there is one.
 	ID jsonrpc.ID
 
-	challenge string
-	allow     string
-	data      []any
+	challenge  string
+	allow      string
+	retryAfter string
+	data       []any
 }
 
 func refuse(status, code int, reason, message string) *Refusal {
@@ -59,6 +60,9 @@ func (f *Refusal) WriteTo(w http.ResponseWriter) {
 	}
 	if f.allow != "" {
 		h.Set("Allow", f.allow)
+	}
+	if f.retryAfter != "" {
+		h.Set("Retry-After", f.retryAfter)
 	}
 	data := append([]any{"reason", f.Reason}, f.data...)
 	body := jsonrpc.AppendError(nil, f.ID, f.Code, f.Message, data...)

@@ -3,6 +3,8 @@ package token
 import (
 	"strings"
 	"time"
+
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/scope"
 )
 
 // Claims are what a verified token says. They are shared by all requests of that
@@ -22,6 +24,12 @@ type Claims struct {
 
 	// Scopes are the scopes of the claims scope and scp, in the token's order.
 	Scopes []string
+
+	// Scope is what the token may reach at all.
+	Scope *scope.Scope
+
+	// ScopeMap is what OAuth scopes permit, nil when they do not bound the token.
+	ScopeMap *scope.ScopeMap
 
 	// Expires is the claim exp.
 	Expires time.Time

@@ -25,6 +25,8 @@ const (
 	InvalidClaims     Reason = "token_claims"
 	NotAccessToken    Reason = "token_not_access_token"
 	SenderConstrained Reason = "token_sender_constrained"
+	InvalidScope      Reason = "token_scope"
+	WrongEnvironment  Reason = "token_environment"
 	KeysUnavailable   Reason = "keys_unavailable"
 )
 
@@ -47,6 +49,8 @@ var descriptions = map[Reason]string{
 	InvalidClaims:     "the access token has a claim of the wrong form",
 	NotAccessToken:    "the token is not an access token",
 	SenderConstrained: "the access token is bound to a key that was not proven",
+	InvalidScope:      "the access token's restrictions are of the wrong form",
+	WrongEnvironment:  "the access token is for another environment",
 	KeysUnavailable:   "the keys of the token's issuer are not available",
 }
 

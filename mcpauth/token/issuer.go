@@ -10,6 +10,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/scope"
 )
 
 // maxLeeway bounds how wrong a clock may be: whoever needs more has to set it.
@@ -54,6 +56,15 @@ type Issuer struct {
 	// judged, at most 5m. Default: 0.
 	Leeway caddy.Duration `json:"leeway,omitempty"`
 
+	// How the claims are read by which a token bounds what it may reach: teams and
+	// scopes, as ContextForge issues them, and OAuth scopes if they are to bound
+	// tokens. A token in which they are of the wrong form is invalid.
+	TokenScope *scope.Config `json:"token_scope,omitempty"`
+
+	// The claims teams and scopes mean something else to this issuer; its tokens
+	// are not bounded by them. Default: false.
+	TokenScopeOff bool `json:"token_scope_off,omitempty"`
+
 	// Where the issuer's keys come from. Default: discovery, which reads the
 	// issuer's metadata (RFC 8414, OpenID Connect Discovery).
 	KeysRaw json.RawMessage `json:"keys,omitempty" caddy:"namespace=mcp_gateway.key_sources inline_key=source"`
@@ -93,6 +104,12 @@ func (iss *Issuer) Provision(ctx caddy.Context) error {
 		for _, name := range defaultTypes {
 			iss.types = append(iss.types, normalType(name))
 		}
+	}
+	if iss.TokenScope == nil {
+		iss.TokenScope = new(scope.Config)
+	}
+	if err := iss.TokenScope.Provision(); err != nil {
+		return fmt.Errorf("issuer %s: %w", iss.Issuer, err)
 	}
 	if err := iss.loadKeys(ctx); err != nil {
 		return fmt.Errorf("issuer %s: %w", iss.Issuer, err)

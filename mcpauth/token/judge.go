@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/scope"
 )
 
 // judge decides whether signed claims make a token that may be used now, for one
@@ -26,6 +28,15 @@ func (iss *Issuer) judge(members map[string]any, audiences []string, now time.Ti
 	if refusal := c.readScopes(); refusal != nil {
 		return nil, refusal
 	}
+	restrictions := c.Lookup
+	if iss.TokenScopeOff {
+		restrictions = func(string) (any, bool) { return nil, false }
+	}
+	var err error
+	if c.Scope, err = scope.Parse(restrictions, c.Scopes, *iss.TokenScope); err != nil {
+		return nil, NewError(InvalidScope, err)
+	}
+	c.ScopeMap = iss.TokenScope.Scopes()
 	return c, nil
 }
 

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/scope"
 )
 
 // DefaultMaxSize is the size in bytes up to which the text of a token is read
@@ -23,6 +25,10 @@ const maxCandidates = 8
 
 // Verifier judges access tokens. It is safe for use by many requests at once.
 type Verifier struct {
+	// Environment is what a token's claim env must be, if it has one. Empty means
+	// that it is not looked at.
+	Environment string
+
 	issuers map[string]*Issuer
 	maxSize int
 	slots   chan struct{}
@@ -88,6 +94,9 @@ func (v *Verifier) Verify(ctx context.Context, raw string, now time.Time, audien
 	claims, refusal := iss.judge(tok.claims, audiences, now)
 	if refusal != nil {
 		return nil, refusal
+	}
+	if err := scope.CheckEnvironment(claims.Lookup, v.Environment); err != nil {
+		return nil, NewError(WrongEnvironment, err)
 	}
 	claims.Digest = sha256.Sum256([]byte(tok.signed))
 	claims.keys, claims.epoch = iss.keys, epoch
