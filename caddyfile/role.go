@@ -2,6 +2,7 @@ package caddyfile
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
@@ -10,11 +11,22 @@ import (
 
 // roleTokens are where a role and its lines stand.
 type roleTokens struct {
-	name  caddyfile.Token
-	when  []caddyfile.Token
-	allow []caddyfile.Token
+	name                       caddyfile.Token
+	when, allow, deny, extends []caddyfile.Token
 }
 
+// parseRole reads a role:
+//
+//	role <name> {
+//		extends <roles...>
+//		when    <claim> <values...>
+//		allow   <permission> [<objects...>] {
+//			if <expression>
+//		}
+//		deny    <permission> [<objects...>] {
+//			if <expression>
+//		}
+//	}
 func parseRole(b *block, d *caddyfile.Dispenser) error {
 	name, err := one(d)
 	if err != nil {
@@ -25,6 +37,15 @@ func parseRole(b *block, d *caddyfile.Dispenser) error {
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		token := d.Token()
 		switch option := d.Val(); option {
+		case "extends":
+			extended, err := list(d)
+			if err != nil {
+				return err
+			}
+			role.Extends = append(role.Extends, extended...)
+			for range extended {
+				at.extends = append(at.extends, token)
+			}
 		case "when":
 			args := d.RemainingArgs()
 			if len(args) < 2 {
@@ -32,27 +53,53 @@ func parseRole(b *block, d *caddyfile.Dispenser) error {
 			}
 			role.When = append(role.When, policy.Condition{Claim: args[0], Values: args[1:]})
 			at.when = append(at.when, token)
-		case "allow":
-			args := d.RemainingArgs()
-			if len(args) == 0 {
-				return d.Err("allow needs a permission, such as: allow tools.execute tickets/search_* (or * for all)")
+		case "allow", "deny":
+			grant, err := parseGrant(d)
+			if err != nil {
+				return err
 			}
-			grant := policy.Grant{Permission: args[0]}
-			if len(args) > 1 {
-				grant.Objects = args[1:]
+			if option == "deny" {
+				role.Deny, at.deny = append(role.Deny, grant), append(at.deny, token)
+			} else {
+				role.Allow, at.allow = append(role.Allow, grant), append(at.allow, token)
 			}
-			role.Allow = append(role.Allow, grant)
-			at.allow = append(at.allow, token)
 		default:
-			return unknown(d, "role", "allow, when")
+			return unknown(d, "role", "allow, deny, extends, when")
 		}
 	}
-	if len(role.Allow) == 0 {
+	if len(role.Allow)+len(role.Deny)+len(role.Extends) == 0 {
 		return d.Errf("role %s allows nothing; write a line such as: allow tools.execute tickets/search_*", name)
 	}
 	b.auth.Roles = append(b.auth.Roles, role)
 	b.rules = append(b.rules, at)
 	return nil
+}
+
+func parseGrant(d *caddyfile.Dispenser) (policy.Grant, error) {
+	word := d.Val()
+	grant := policy.Grant{Source: fmt.Sprintf("%s:%d", d.File(), d.Line())}
+	args := d.RemainingArgs()
+	if len(args) == 0 {
+		return grant, d.Errf("%s needs a permission, such as: %s tools.execute tickets/search_* (or * for all)", word, word)
+	}
+	grant.Permission = args[0]
+	if len(args) > 1 {
+		grant.Objects = args[1:]
+	}
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		if d.Val() != "if" {
+			return grant, unknown(d, word, "if")
+		}
+		if grant.If != "" {
+			return grant, d.Err("if is given twice; join the two with &&")
+		}
+		expression, err := one(d)
+		if err != nil {
+			return grant, err
+		}
+		grant.If = expression
+	}
+	return grant, nil
 }
 
 // checkRoles compiles the roles, so that what is wrong with them is told with the
@@ -66,10 +113,14 @@ func (b *block) checkRoles() error {
 	at := b.rules[wrong.RoleIndex]
 	token := at.name
 	switch {
+	case wrong.Grant >= 0 && wrong.Deny:
+		token = at.deny[wrong.Grant]
 	case wrong.Grant >= 0:
 		token = at.allow[wrong.Grant]
 	case wrong.Condition >= 0:
 		token = at.when[wrong.Condition]
+	case wrong.Extends >= 0:
+		token = at.extends[wrong.Extends]
 	}
 	d := caddyfile.NewDispenser([]caddyfile.Token{token})
 	d.Next()

@@ -7,6 +7,7 @@ import (
 	"go/parser"
 	"go/token"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -157,6 +158,8 @@ func TestShortForm(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%v in:\n%s", err, form)
 		}
+		// The lines on which grants are written differ, of course.
+		adapted = grantLine.ReplaceAllString(adapted, `"at":""`)
 		modules(t, parse(t, adapted), func(id string, object map[string]any) {
 			handlers[i] = append(handlers[i], []any{id, object})
 		})
@@ -165,6 +168,8 @@ func TestShortForm(t *testing.T) {
 		t.Errorf("short: %s\nlong:  %s", marshal(t, handlers[0]), marshal(t, handlers[1]))
 	}
 }
+
+var grantLine = regexp.MustCompile(`"at":\s*"[^"]*"`)
 
 // code is the indented part of a comment's text.
 func code(comment string) string {

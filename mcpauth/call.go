@@ -1,6 +1,8 @@
 package mcpauth
 
 import (
+	"bytes"
+	"io"
 	"net/http"
 	"strings"
 
@@ -9,6 +11,7 @@ import (
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/jsonrpc"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/policy"
 )
 
 // Call is a request that mcp_auth has allowed: who sends it, to which server, and
@@ -31,8 +34,10 @@ type Call struct {
 
 	endpoint *endpoint
 	origin   string
-	// reason is that of the refusal, if it was refused.
+	// reason is that of the refusal, if it was refused, rule the one that decided
+	// last, if one did.
 	reason string
+	rule   *policy.Rule
 	logger *zap.Logger
 
 	// What mcp_proxy wants of the answer.
@@ -58,6 +63,19 @@ func (c *Call) ID() jsonrpc.ID {
 		return c.Messages[0].ID
 	}
 	return ""
+}
+
+// request gives a request the body that was judged, and no other.
+func (c *Call) request(r *http.Request) *http.Request {
+	r.TransferEncoding = nil
+	if r.Method != http.MethodPost {
+		r.Body, r.GetBody, r.ContentLength = http.NoBody, nil, 0
+		return r
+	}
+	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(c.Body)), nil }
+	r.Body, _ = r.GetBody()
+	r.ContentLength = int64(len(c.Body))
+	return r
 }
 
 // objectName is the name or URI of what a message is about, if it is about one.
@@ -154,5 +172,6 @@ func (c *Call) filter() jsonrpc.Filter {
 		Keep: func(list jsonrpc.List, key string) bool {
 			return c.Principal.maySee(c.Server, list, key)
 		},
+		Rewrite: c.narrowTool,
 	}
 }

@@ -212,7 +212,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 
 	a := newAnswer(w, call, h.MaxAnswer, cancel)
 	defer a.stop()
-	if err := next.ServeHTTP(a, r.WithContext(ctx)); err != nil {
+	if err := next.ServeHTTP(a, call.request(r.WithContext(ctx))); err != nil {
 		return err
 	}
 	return a.finish()
@@ -304,6 +304,9 @@ func (h *Handler) log(r *http.Request, c *Call, f *Refusal) {
 	if len(c.Messages) == 1 {
 		m := &c.Messages[0]
 		fields = append(fields, zap.String("method", clip(m.Method)), zap.String("name", clip(objectName(m))))
+	}
+	if c.rule != nil {
+		fields = append(fields, zap.String("role", c.rule.Role), zap.String("rule", c.rule.Source))
 	}
 	if ip, ok := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string); ok {
 		fields = append(fields, zap.String("client_ip", ip))

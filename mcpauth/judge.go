@@ -15,7 +15,7 @@ import (
 func (c *Call) judge() *Refusal {
 	p, e := c.Principal, c.endpoint
 	if !p.may(mcp.ServersUse, c.Server, policy.KindNone, "") {
-		return e.forbidden(c.ID(), p.scopesFor(mcp.ServersUse, c.Server, policy.KindNone, ""))
+		return e.forbidden(c.ID(), p.scopesFor(policy.Question{Permission: mcp.ServersUse, Server: c.Server}))
 	}
 	for i := range c.Messages {
 		refusal := c.judgeMessage(&c.Messages[i])
@@ -93,14 +93,15 @@ func (c *Call) judgeServer(m *jsonrpc.Message, perm mcp.Permission) *Refusal {
 	if m.Kind == jsonrpc.Notification {
 		return ignored()
 	}
-	return c.endpoint.forbidden(m.ID, c.Principal.scopesFor(perm, c.Server, policy.KindNone, ""))
+	return c.endpoint.forbidden(m.ID, c.Principal.scopesFor(policy.Question{Permission: perm, Server: c.Server}))
 }
 
 func (c *Call) judgeObject(m *jsonrpc.Message, object mcp.Object, perm mcp.Permission, kind policy.ObjectKind, name string) *Refusal {
-	if c.Principal.may(perm, c.Server, kind, name) {
+	asked := c.question(m, perm, kind, name)
+	if c.mayUse(asked) {
 		return nil
 	}
-	if scopes := c.Principal.scopesFor(perm, c.Server, kind, name); len(scopes) > 0 {
+	if scopes := c.Principal.scopesFor(asked); len(scopes) > 0 {
 		return c.endpoint.insufficient(m.ID, scopes)
 	}
 	return unknownObject(m, object, c.Version, name)

@@ -85,25 +85,26 @@ func (p *Principal) maySee(server string, list jsonrpc.List, key string) bool {
 // maySeeAll reports whether a list needs no filter.
 func (p *Principal) maySeeAll(server string, list jsonrpc.List) bool {
 	perm, _ := listed(list)
-	return p.Scope.Permits(scope.Of(perm)) && p.policy.AllowsAll(p.set, perm, server)
+	return p.Scope.Permits(scope.Of(perm)) && p.policy.AllowsAll(p.set, perm, server) &&
+		(list != jsonrpc.Tools || !p.policy.Narrows(p.set, server))
 }
 
 // scopesFor returns the scopes that would allow what was refused: the fewest that
 // are missing, after those the token has, because a client of MCP 2025-11-25 asks
 // anew for exactly what it is told. None means that no scope would help.
-func (p *Principal) scopesFor(perm mcp.Permission, server string, kind policy.ObjectKind, object string) []string {
+func (p *Principal) scopesFor(asked policy.Question) []string {
 	// offline_access is between client and issuer (MCP 2026-07-28, scopes).
 	scopes := slices.DeleteFunc(slices.Clone(p.Scopes), func(s string) bool { return s == "offline_access" })
 	held := len(scopes)
-	if refusal := p.Scope.Permit(scope.Of(perm)); refusal != nil {
+	if refusal := p.Scope.Permit(scope.Of(asked.Permission)); refusal != nil {
 		if refusal.Cause != scope.CauseOAuth {
 			return nil
 		}
-		scopes = append(scopes, p.ScopeMap.ScopesFor(p.Scopes, scope.Of(perm))...)
+		scopes = append(scopes, p.ScopeMap.ScopesFor(p.Scopes, scope.Of(asked.Permission))...)
 	}
 	wider := append(slices.Clone(p.Scopes), scopes[held:]...)
-	if set := p.policy.RolesOf(values(p.Claims), wider); !p.policy.Allows(set, perm, server, kind, object) {
-		missing := p.policy.ScopesFor(values(p.Claims), wider, perm, server, kind, object)
+	if set := p.policy.RolesOf(values(p.Claims), wider); !p.policy.Judge(set, asked).Allowed {
+		missing := p.policy.ScopesForQuestion(values(p.Claims), wider, asked)
 		if len(missing) == 0 {
 			return nil
 		}

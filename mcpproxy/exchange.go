@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
 	"maps"
 	"net/http"
 	"slices"
@@ -116,15 +115,7 @@ func (x *exchange) prepare() {
 	h.Set("Accept-Encoding", "identity")
 	maps.Copy(h, x.call.Principal.Identity)
 
-	r.TransferEncoding, r.Trailer = nil, nil
-	if r.Method != http.MethodPost {
-		r.Body, r.ContentLength = http.NoBody, 0
-		return
-	}
-	body := x.call.Body
-	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
-	r.Body, _ = r.GetBody()
-	r.ContentLength = int64(len(body))
+	r.Trailer = nil
 }
 
 // forwards reports whether a header of the client goes to the server.

@@ -1,11 +1,17 @@
 package jsonrpc
 
-import "slices"
+import (
+	"bytes"
+	"slices"
+)
 
 // Filter is what a response is reduced to before a principal sees it.
 type Filter struct {
 	// Keep says whether the item of that key may be seen.
 	Keep func(list List, key string) bool
+	// Rewrite returns what becomes of an item that is kept: itself, or another JSON
+	// object. Nil rewrites nothing.
+	Rewrite func(list List, key string, item []byte) []byte
 	// Private sets the result's cacheScope to "private" (MCP 2026-07-28, caching):
 	// what was made for one principal must not be served to another.
 	Private bool
@@ -26,12 +32,21 @@ func (m *Message) AppendFiltered(dst, body []byte, f Filter) []byte {
 	var edits []edit
 	for _, list := range m.Result.Lists {
 		var kept [][]byte
+		changed := false
 		for _, item := range list.Items {
-			if f.Keep(list.List, item.Key) {
-				kept = append(kept, item.at.of(body))
+			if !f.Keep(list.List, item.Key) {
+				changed = true
+				continue
 			}
+			text := item.at.of(body)
+			if f.Rewrite != nil {
+				rewritten := f.Rewrite(list.List, item.Key, text)
+				changed = changed || !bytes.Equal(rewritten, text)
+				text = rewritten
+			}
+			kept = append(kept, text)
 		}
-		if len(kept) < len(list.Items) {
+		if changed {
 			edits = append(edits, edit{span: list.whole, items: kept})
 		}
 	}

@@ -3,6 +3,7 @@ package policy
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -17,9 +18,10 @@ const scopeClaim = "scope"
 // returned.
 func Compile(roles []Role) (*Policy, error) {
 	p := &Policy{conditions: make(map[string]map[string][]int32)}
+	p.deny.deny, p.denyIf.deny = true, true
 	names := make(map[string]int, len(roles))
 	for i, r := range roles {
-		at := Error{Role: r.Name, RoleIndex: i, Condition: -1, Grant: -1, Object: -1}
+		at := place(i, r)
 		if err := checkRoleName(r.Name); err != nil {
 			return nil, at.because(err)
 		}
@@ -31,17 +33,18 @@ func Compile(roles []Role) (*Policy, error) {
 
 	// A role's number is its place among the sorted names, so that the order of
 	// the configuration shows nowhere.
-	order := make([]string, 0, len(roles))
-	for _, r := range roles {
-		order = append(order, r.Name)
-	}
-	slices.Sort(order)
+	order := slices.Sorted(maps.Keys(names))
 	p.words = (len(roles) + 63) / 64
 	p.roles = make([]role, len(roles))
+	number := func(name string) int {
+		id, _ := slices.BinarySearch(order, name)
+		return id
+	}
 
+	all := inheritance{roles: roles, names: names, parsed: make([]*parsedRole, len(roles))}
 	for i, r := range roles {
-		at := Error{Role: r.Name, RoleIndex: i, Condition: -1, Grant: -1, Object: -1}
-		id, _ := slices.BinarySearch(order, r.Name)
+		at := place(i, r)
+		id := number(r.Name)
 		p.roles[id].name = r.Name
 		for c, condition := range r.When {
 			at.Condition = c
@@ -49,18 +52,92 @@ func Compile(roles []Role) (*Policy, error) {
 				return nil, at.because(err)
 			}
 		}
-		at.Condition = -1
-		for g, grant := range r.Allow {
-			at.Grant = g
-			object, err := p.allow.add(id, grant)
+		parsed, err := parseRole(at, r)
+		if err != nil {
+			return nil, err
+		}
+		all.parsed[i] = parsed
+	}
+	for i, r := range roles {
+		sources, err := all.of(i)
+		if err != nil {
+			return nil, err
+		}
+		for _, source := range sources {
+			p.add(Rule{Role: r.Name, From: source.name, role: number(r.Name)}, source)
+		}
+	}
+	for _, r := range []*rules{&p.allow, &p.deny, &p.allowIf, &p.denyIf} {
+		r.seal()
+	}
+	return p, nil
+}
+
+// place returns an error at a role.
+func place(i int, r Role) Error {
+	return Error{Role: r.Name, RoleIndex: i, Condition: -1, Grant: -1, Object: -1, Extends: -1}
+}
+
+// parsedRole is a role's own grants, as read.
+type parsedRole struct {
+	name        string
+	allow, deny []parsed
+}
+
+func parseRole(at Error, r Role) (*parsedRole, error) {
+	p := &parsedRole{name: r.Name}
+	at.Condition = -1
+	for _, list := range []struct {
+		grants []Grant
+		deny   bool
+		to     *[]parsed
+	}{{r.Allow, false, &p.allow}, {r.Deny, true, &p.deny}} {
+		at.Deny = list.deny
+		for i, g := range list.grants {
+			at.Grant = i
+			read, object, err := parseGrant(g, list.deny)
 			if err != nil {
 				at.Object = object
 				return nil, at.because(err)
 			}
+			*list.to = append(*list.to, read)
 		}
 	}
-	p.allow.seal()
 	return p, nil
+}
+
+// add enters the grants of a source, as rules like this one.
+func (p *Policy) add(like Rule, source *parsedRole) {
+	rule := func(i int, g parsed) *Rule {
+		r := like
+		r.Index, r.Permission, r.If, r.Source, r.condition = i, g.grant.Permission, g.grant.If, g.grant.Source, g.condition
+		return &r
+	}
+	for i, g := range source.allow {
+		r := rule(i, g)
+		always := &p.allow
+		for _, o := range g.objects {
+			if g.condition != nil {
+				p.allowIf.add(r, o, g.perm)
+			} else {
+				always.add(r, o, g.perm)
+			}
+			// Whatever the condition, what it could allow may be seen.
+			for implied := g.perm.Implies(); implied != mcp.PermissionNone; implied = implied.Implies() {
+				always.add(r, o, implied)
+			}
+		}
+	}
+	like.Deny = true
+	for i, g := range source.deny {
+		r, to := rule(i, g), &p.deny
+		if g.condition != nil {
+			to = &p.denyIf
+		}
+		for _, o := range g.objects {
+			to.add(r, o, deniedWith(g.perm)...)
+		}
+	}
 }
 
 // because returns a copy of e with err as its reason.

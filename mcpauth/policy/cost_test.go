@@ -12,15 +12,17 @@ import (
 // that it allows.
 type shape struct {
 	name string
-	rule func(n int) (permission, pattern string, kind ObjectKind, object string)
+	// denies is whether there is a deny beside each rule, of other objects.
+	denies bool
+	rule   func(n int) (permission, pattern string, kind ObjectKind, object string)
 }
 
 var shapes = []shape{
-	{"exact", func(n int) (string, string, ObjectKind, string) {
+	{"exact", false, func(n int) (string, string, ObjectKind, string) {
 		name := fmt.Sprintf("tool_%05d", n)
 		return "tools.execute", name, KindName, name
 	}},
-	{"glob", func(n int) (string, string, ObjectKind, string) {
+	{"glob", false, func(n int) (string, string, ObjectKind, string) {
 		switch n % 4 {
 		case 0:
 			return "tools.execute", fmt.Sprintf("query_%05d_*", n), KindName, fmt.Sprintf("query_%05d_x", n)
@@ -31,18 +33,21 @@ var shapes = []shape{
 		}
 		return "resources.read", fmt.Sprintf("file:///doc/**/%05d/*.md", n), KindURI, fmt.Sprintf("file:///doc/a/%05d/b.md", n)
 	}},
-	{"mixed", func(n int) (string, string, ObjectKind, string) {
-		switch n % 10 {
-		case 0, 1:
-			return "tools.execute", fmt.Sprintf("query_%05d_*", n), KindName, fmt.Sprintf("query_%05d_x", n)
-		case 2:
-			return "tools.execute", fmt.Sprintf("*_%05d", n), KindName, fmt.Sprintf("x_%05d", n)
-		case 3:
-			return "resources.read", fmt.Sprintf("file:///pub/%05d/**", n), KindURI, fmt.Sprintf("file:///pub/%05d/a/b.md", n)
-		}
-		name := fmt.Sprintf("tool_%05d", n)
-		return "tools.execute", name, KindName, name
-	}},
+	{"mixed", false, mixed},
+	{"denying", true, mixed},
+}
+
+func mixed(n int) (string, string, ObjectKind, string) {
+	switch n % 10 {
+	case 0, 1:
+		return "tools.execute", fmt.Sprintf("query_%05d_*", n), KindName, fmt.Sprintf("query_%05d_x", n)
+	case 2:
+		return "tools.execute", fmt.Sprintf("*_%05d", n), KindName, fmt.Sprintf("x_%05d", n)
+	case 3:
+		return "resources.read", fmt.Sprintf("file:///pub/%05d/**", n), KindURI, fmt.Sprintf("file:///pub/%05d/a/b.md", n)
+	}
+	name := fmt.Sprintf("tool_%05d", n)
+	return "tools.execute", name, KindName, name
 }
 
 // The principal of a generated policy has 5 of 200 roles.
@@ -74,9 +79,16 @@ func (s shape) build(t testing.TB, count int) (*Policy, RoleSet, []asked) {
 		if n < 10 {
 			role = &roles[n%5*everyNthIs]
 			perm, _ := mcp.ParsePermission(permission)
-			questions = append(questions, asked{perm, server, kind, object}, asked{perm, server, kind, "z" + object + "z"})
+			questions = append(questions, asked{perm: perm, server: server, kind: kind, object: object}, asked{perm: perm, server: server, kind: kind, object: "z" + object + "z"})
 		}
-		role.Allow = append(role.Allow, Grant{permission, []string{server + "/" + pattern}})
+		role.Allow = append(role.Allow, Grant{Permission: permission, Objects: []string{server + "/" + pattern}})
+		if s.denies {
+			not := server + "/" + "not_" + pattern
+			if kind == KindURI {
+				not = server + "/" + pattern + "/*.key"
+			}
+			role.Deny = append(role.Deny, Grant{Permission: permission, Objects: []string{not}})
+		}
 	}
 	p := mustCompile(t, roles...)
 	return p, p.RolesOf(claims(map[string][]string{"groups": mine}), nil), questions
@@ -126,7 +138,7 @@ func TestCostOfCrowdedGlobs(t *testing.T) {
 			var grants []Grant
 			for n := range count {
 				object := tt.server + "/" + tt.pattern
-				grants = append(grants, Grant{"tools.read", []string{strings.Replace(object, "%05d", fmt.Sprintf("%05d", n), 1)}})
+				grants = append(grants, Grant{Permission: "tools.read", Objects: []string{strings.Replace(object, "%05d", fmt.Sprintf("%05d", n), 1)}})
 			}
 			p, rs := granting(t, grants...)
 			server := strings.NewReplacer("%05d", "09999", "*", "x").Replace(tt.server)
@@ -148,7 +160,7 @@ func TestLongObjectsAreReadOnce(t *testing.T) {
 	if a.words != 1 || a.match(text) {
 		t.Errorf("%d words", a.words)
 	}
-	p, rs := granting(t, Grant{"resources.read", []string{"s/**x*y*z/**a*b**/*c", "s/*a*a*a*a*a*b", "s/**//**//**//x"}})
+	p, rs := granting(t, Grant{Permission: "resources.read", Objects: []string{"s/**x*y*z/**a*b**/*c", "s/*a*a*a*a*a*b", "s/**//**//**//x"}})
 	for _, object := range []string{text, strings.Repeat("a", 1<<20), strings.Repeat("://", 1<<19), strings.Repeat("{", 1<<20)} {
 		for _, kind := range []ObjectKind{KindURI, KindTemplate} {
 			if p.Allows(rs, mcp.ResourcesRead, "s", kind, object) {
@@ -172,7 +184,23 @@ func TestAllowsDoesNotAllocate(t *testing.T) {
 			}
 		}
 	}
-	p, rs := granting(t, Grant{"*", []string{"a*b*c/x:/**/{a}/*?q=*", "*/y:/**"}})
+	judged, set, questions := shapes[3].build(t, 1000)
+	for _, q := range questions {
+		asked := q.question()
+		if n := testing.AllocsPerRun(20, func() { judged.Judge(set, asked) }); n != 0 {
+			t.Errorf("judging %v: %v allocations", q, n)
+		}
+	}
+	p, rs := except(t, Grant{Permission: "*", Objects: []string{"abbc/x:/1/*a*b", "*/Y:/**", "a*/x:/1/z"}}, Grant{Permission: "tools.execute", If: "args.x == 1"})
+	for _, kind := range []ObjectKind{KindNone, KindName, KindURI, KindTemplate} {
+		for _, object := range []string{"x:/1/AxB?c#d", "x:/1/{a}/2?q=3", "y:/{a}", "X:/1/Z/", "z"} {
+			asked := Question{Permission: mcp.ResourcesRead, Server: "abbc", Kind: kind, Object: object}
+			if n := testing.AllocsPerRun(20, func() { p.Judge(rs, asked) }); n != 0 {
+				t.Errorf("denying %v %q: %v allocations", kind, object, n)
+			}
+		}
+	}
+	p, rs = granting(t, Grant{Permission: "*", Objects: []string{"a*b*c/x:/**/{a}/*?q=*", "*/y:/**"}})
 	for _, kind := range []ObjectKind{KindNone, KindName, KindURI, KindTemplate} {
 		for _, object := range []string{"x:/1/{a}/2?q=3", "y:/{a}", "z"} {
 			if n := testing.AllocsPerRun(20, func() { p.Allows(rs, mcp.ResourcesRead, "abbc", kind, object) }); n != 0 {
@@ -198,6 +226,58 @@ func BenchmarkAllows(b *testing.B) {
 				}
 			})
 		}
+	}
+}
+
+func BenchmarkJudge(b *testing.B) {
+	for _, s := range shapes {
+		for _, count := range []int{10, 10_000} {
+			b.Run(fmt.Sprintf("%s/rules=%d", s.name, count), func(b *testing.B) {
+				p, rs, questions := s.build(b, count)
+				var asked []Question
+				for _, q := range questions {
+					asked = append(asked, q.question())
+				}
+				b.ReportAllocs()
+				i := 0
+				for b.Loop() {
+					p.Judge(rs, asked[i])
+					if i++; i == len(asked) {
+						i = 0
+					}
+				}
+			})
+		}
+	}
+}
+
+func BenchmarkCondition(b *testing.B) {
+	for _, condition := range []string{`args.schema == "public"`, `args.schema in ["public", "sales"] && claims.dept == "sales" && args.rows < 100`, `args.schema.matches("^[a-z]+$")`} {
+		b.Run(condition, func(b *testing.B) {
+			p := mustCompile(b, Role{Name: "r", Allow: []Grant{{Permission: "tools.execute", If: condition}}})
+			rs, calls := p.RolesOf(nil, nil), 0
+			asked := calling("t", map[string]any{"schema": "public", "rows": 10.0}, &calls)
+			b.ReportAllocs()
+			for b.Loop() {
+				p.Judge(rs, asked)
+			}
+		})
+	}
+}
+
+func BenchmarkDeniedURIs(b *testing.B) {
+	var denies []Grant
+	for n := range 10_000 {
+		denies = append(denies, Grant{Permission: "resources.read", Objects: []string{fmt.Sprintf("s/file:///secret/%05d/**", n)}})
+	}
+	p, rs := except(b, denies...)
+	for _, q := range []asked{{kind: KindURI, object: "file:///public/Docs/readme.md?page=1"}, {kind: KindURI, object: "file:///secret/09999/a"}, {kind: KindTemplate, object: "file:///public/{+path}"}} {
+		b.Run(q.object, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				p.Allows(rs, mcp.ResourcesRead, "s", q.kind, q.object)
+			}
+		})
 	}
 }
 

@@ -10,9 +10,19 @@ import (
 
 func FuzzGlob(f *testing.F) {
 	for _, seed := range [][2]string{
-		{"query_*", "query_1"}, {"a*b**c*d", "axb/yc/d"}, {"**/*.md", "a/b.md"}, {`\**\*`, "*x*"}, {"***", "//"}, {"ab*ba", "aba"},
-		{"*" + strings.Repeat("ab", 40) + "*c", strings.Repeat("ab", 45) + "c"}, {"**x*y/**", "xx/xy/"}, {"file:///*?q=**#*", "file:///a?q=b/c#d"},
-		{`\`, `\`}, {`a\\*`, `a\*`}, {"*\u00e9*", "\u00e9\xff"}, {"", ""},
+		{"query_*", "query_1"},
+		{"a*b**c*d", "axb/yc/d"},
+		{"**/*.md", "a/b.md"},
+		{`\**\*`, "*x*"},
+		{"***", "//"},
+		{"ab*ba", "aba"},
+		{"*" + strings.Repeat("ab", 40) + "*c", strings.Repeat("ab", 45) + "c"},
+		{"**x*y/**", "xx/xy/"},
+		{"file:///*?q=**#*", "file:///a?q=b/c#d"},
+		{`\`, `\`},
+		{`a\\*`, `a\*`},
+		{"*\u00e9*", "\u00e9\xff"},
+		{"", ""},
 	} {
 		f.Add(seed[0], seed[1])
 	}
@@ -48,8 +58,14 @@ func FuzzGlob(f *testing.F) {
 
 func FuzzURI(f *testing.F) {
 	for _, seed := range [][2]string{
-		{"file:///pub/**", "file:///pub/../x"}, {"file:///pub/*", "file:///pub/{a}"}, {"x:*?*#**", "x:a?b#c"}, {"*", "%2e%2E"},
-		{"https://*.a/**", "https://u@b.a/"}, {"**a", "://x%41a"}, {"db:*?q=*", "db:{a}?q={b}"}, {"x:**", "x:{+a}\x00"},
+		{"file:///pub/**", "file:///pub/../x"},
+		{"file:///pub/*", "file:///pub/{a}"},
+		{"x:*?*#**", "x:a?b#c"},
+		{"*", "%2e%2E"},
+		{"https://*.a/**", "https://u@b.a/"},
+		{"**a", "://x%41a"},
+		{"db:*?q=*", "db:{a}?q={b}"},
+		{"x:**", "x:{+a}\x00"},
 	} {
 		f.Add(seed[0], seed[1])
 	}
@@ -60,7 +76,7 @@ func FuzzURI(f *testing.F) {
 		if isPlainURI(uri) != naivePlain(uri) {
 			t.Fatalf("%q is plain: %v", uri, isPlainURI(uri))
 		}
-		roles := []Role{{Name: "r", Allow: []Grant{{"resources.read", []string{"s/" + pattern}}}}}
+		roles := []Role{{Name: "r", Allow: []Grant{{Permission: "resources.read", Objects: []string{"s/" + pattern}}}}}
 		p, err := Compile(roles)
 		if err != nil {
 			return
@@ -75,6 +91,56 @@ func FuzzURI(f *testing.F) {
 	})
 }
 
+// A deny must match what the naive one does, and everything that allow matches by
+// a glob.
+func FuzzDeniedURI(f *testing.F) {
+	for _, seed := range [][2]string{
+		{"file:///pub/**", "file:///Pub/../x"},
+		{"file:///pub/*", "file:///pub/{a}"},
+		{"x:*b?q=*", "x:ab?q=b#c"},
+		{"x:/a", "X:/A/"},
+		{"**/a*B/", "x:/a/ab"},
+		{"https://127.0.0.1/**", "https://127.1/"},
+		{"x://h/**", "x://h.:080/%41;"},
+		{"db:{a}", "db:{a}"},
+		{"x:a*b*c/**", "x:A/b%20cbc//"},
+		{"*://h/*", "{a}"},
+	} {
+		f.Add(seed[0], seed[1])
+	}
+	f.Fuzz(func(t *testing.T, pattern, uri string) {
+		if len(uri) > 200 || len(pattern) > 200 || !isASCII(pattern) {
+			return
+		}
+		object := []Grant{{Permission: "resources.read", Objects: []string{"s/" + pattern}}}
+		roles := []Role{{Name: "all", Allow: []Grant{{Permission: "*"}}}, {Name: "not", Deny: object}}
+		p, err := Compile(roles)
+		if err != nil {
+			return
+		}
+		rs, n := p.RolesOf(nil, nil), newNaive(roles, nil, nil)
+		for _, kind := range []ObjectKind{KindURI, KindTemplate} {
+			want := n.allows(mcp.ResourcesRead, "s", kind, uri)
+			got := p.Allows(rs, mcp.ResourcesRead, "s", kind, uri)
+			if got != want {
+				t.Fatalf("denying %q allows %q (kind %d): %v, want %v", pattern, uri, kind, got, want)
+			}
+			if other, err := Compile([]Role{{Name: "r", Allow: object}}); err == nil && got && other.Allows(other.RolesOf(nil, nil), mcp.ResourcesRead, "s", kind, uri) {
+				t.Fatalf("%q both allows and does not deny %q (kind %d)", pattern, uri, kind)
+			}
+		}
+	})
+}
+
+func isASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] >= 0x80 {
+			return false
+		}
+	}
+	return true
+}
+
 // Compile must survive any text, and a policy that compiles must survive any
 // question.
 func FuzzCompile(f *testing.F) {
@@ -82,7 +148,7 @@ func FuzzCompile(f *testing.F) {
 	f.Add("a", "scope", "mcp:read", "*", "*/**", "b", "")
 	f.Add("", "", "", "", "", "", "")
 	f.Fuzz(func(t *testing.T, name, claim, value, permission, object, server, asked string) {
-		p, err := Compile([]Role{{name, []Condition{{claim, []string{value}}}, []Grant{{permission, []string{object}}}}})
+		p, err := Compile([]Role{{Name: name, When: []Condition{{claim, []string{value}}}, Allow: []Grant{{Permission: permission, Objects: []string{object}}}}})
 		if (err == nil) == (p == nil) {
 			t.Fatalf("policy %v, error %v", p, err)
 		}

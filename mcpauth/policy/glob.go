@@ -102,6 +102,9 @@ func (g *glob) match(s string) bool {
 // matchInner reports whether s matches, given that it starts with the prefix,
 // ends with the suffix, and these do not overlap.
 func (g *glob) matchInner(s string) bool {
+	if g.first == 0 {
+		return len(s) == len(g.prefix)
+	}
 	s = s[len(g.prefix) : len(s)-len(g.suffix)]
 	if g.middle != nil {
 		return g.middle.match(s)
@@ -160,6 +163,13 @@ func newAutomaton(tokens []token) *automaton {
 		}
 	}
 	return a
+}
+
+// fold makes an automaton of lower-case literals match either case.
+func (a *automaton) fold() {
+	for c := 'A'; c <= 'Z'; c++ {
+		a.class[c] = a.class[c|0x20]
+	}
 }
 
 func (a *automaton) match(s string) bool {

@@ -16,6 +16,9 @@ import "bytes"
 // when a role of the principal grants it.
 type globIndex[T any] struct {
 	root node[T]
+	// fold is for patterns of lower case that are to match either case of ASCII
+	// letters.
+	fold bool
 	// byPattern holds the entries while the index is built.
 	byPattern map[string]*entry[T]
 }
@@ -40,6 +43,10 @@ type node[T any] struct {
 	// those whose literal ends here.
 	entries []*entry[T]
 	inner   *innerIndex[T]
+	// globs are the roles of the globs whose prefix ends here, and all those of
+	// every pattern whose prefix ends here or below. Only an index of what is
+	// denied has them.
+	globs, all roleMask
 }
 
 // add returns the value to fill in for the pattern that tokens were read from.

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 )
 
@@ -15,13 +16,14 @@ type candidates[T any] struct {
 	suffix     *node[T]
 	entries    []*entry[T]
 	inner      scan[T]
+	fold       bool
 	// steps counts the nodes and entries visited.
 	steps int
 }
 
 // find begins a lookup.
 func (x *globIndex[T]) find(text string) candidates[T] {
-	c := candidates[T]{text: text, end: len(text), prefix: &x.root}
+	c := candidates[T]{text: text, end: len(text), prefix: &x.root, fold: x.fold}
 	c.enter(x.root.suffixes)
 	return c
 }
@@ -34,7 +36,7 @@ func (c *candidates[T]) enter(suffix *node[T]) {
 	}
 	c.entries = suffix.entries
 	if suffix.inner != nil {
-		c.inner = scan[T]{index: suffix.inner, at: c.start}
+		c.inner = scan[T]{index: suffix.inner, at: c.start, fold: c.fold}
 	}
 }
 
@@ -73,7 +75,7 @@ func (c *candidates[T]) longerPrefix() *node[T] {
 	if c.prefix == nil {
 		return nil
 	}
-	child := c.prefix.below(c.text[c.start:])
+	child := c.prefix.below(c.text[c.start:], c.fold)
 	if child != nil {
 		c.start += len(child.label)
 	}
@@ -85,7 +87,7 @@ func (c *candidates[T]) longerSuffix() *node[T] {
 	if c.start == c.end {
 		return nil
 	}
-	i := bytes.IndexByte(c.suffix.firsts, c.text[c.end-1])
+	i := bytes.IndexByte(c.suffix.firsts, lower(c.text[c.end-1], c.fold))
 	if i < 0 {
 		return nil
 	}
@@ -94,7 +96,7 @@ func (c *candidates[T]) longerSuffix() *node[T] {
 		return nil
 	}
 	for j := 1; j < len(child.label); j++ {
-		if child.label[j] != c.text[c.end-1-j] {
+		if child.label[j] != lower(c.text[c.end-1-j], c.fold) {
 			return nil
 		}
 	}
@@ -103,20 +105,37 @@ func (c *candidates[T]) longerSuffix() *node[T] {
 }
 
 // below returns the child of n that the text leads to.
-func (n *node[T]) below(text string) *node[T] {
+func (n *node[T]) below(text string, fold bool) *node[T] {
 	if text == "" {
 		return nil
 	}
-	i := bytes.IndexByte(n.firsts, text[0])
+	i := bytes.IndexByte(n.firsts, lower(text[0], fold))
 	if i < 0 {
 		return nil
 	}
 	child := n.children[i]
 	// Most labels in a crowded tree are one byte long, and that one is known.
-	if len(child.label) > 1 && !strings.HasPrefix(text, child.label) {
+	if len(child.label) > 1 && !hasPrefix(text, child.label, fold) {
 		return nil
 	}
 	return child
+}
+
+// hasPrefix is strings.HasPrefix, or the same with a prefix in lower case and a
+// text, of ASCII, in any.
+func hasPrefix(text, prefix string, fold bool) bool {
+	if !fold {
+		return strings.HasPrefix(text, prefix)
+	}
+	return len(text) >= len(prefix) && strings.EqualFold(text[:len(prefix)], prefix)
+}
+
+// lower returns c, in lower case if fold is set.
+func lower(c byte, fold bool) byte {
+	if fold && c-'A' < 26 {
+		return c | 0x20
+	}
+	return c
 }
 
 // innerIndex finds, among globs with the same prefix and suffix, those whose
@@ -145,6 +164,7 @@ type scan[T any] struct {
 	// at is the place in the text, below the node reached from there, and depth
 	// the length of the literal it stands for.
 	at, depth int
+	fold      bool
 	below     *node[T]
 	seen      [8]*node[T]
 	seenCount int
@@ -159,7 +179,7 @@ func (s *scan[T]) next(text string, steps *int) []*entry[T] {
 		if s.below == nil {
 			s.below, s.depth = &s.index.literals, 0
 		}
-		s.below = s.below.below(text[s.at+s.depth:])
+		s.below = s.below.below(text[s.at+s.depth:], s.fold)
 		if s.below == nil {
 			s.at++
 			continue
@@ -185,10 +205,5 @@ func (s *scan[T]) finish(entries []*entry[T]) []*entry[T] {
 }
 
 func (s *scan[T]) hasSeen(n *node[T]) bool {
-	for _, seen := range s.seen[:s.seenCount] {
-		if seen == n {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(s.seen[:s.seenCount], n)
 }

@@ -2,13 +2,16 @@
 // do this. The request gate, the filter of lists, notifications and completion,
 // and the tools that explain a decision all ask it, so that they cannot differ.
 //
+// What any role of a principal denies is denied, whatever another allows; deny is
+// also the default, and the answer to whatever is out of the ordinary. A grant may
+// depend on the arguments of a call, by a condition in CEL, see [Policy.Judge].
+//
 // Roles are compiled once into a [Policy], which never changes; what a principal
 // has of them is worked out once per token, as a [RoleSet]. A question then takes
 // no lock and no allocation, and does not get slower with the number of grants,
 // objects or servers: names are looked up, globs are found by the literals they
 // start and end with and have in between. (Of an object that many roles grant,
-// the roles are compared 64 at a time.) Deny is the default, and the answer to
-// whatever is out of the ordinary.
+// the roles are compared 64 at a time.) Only a condition that decides costs more.
 package policy
 
 import (
@@ -28,7 +31,9 @@ type Policy struct {
 	// satisfies, which are numbered up to conditionCount.
 	conditions     map[string]map[string][]int32
 	conditionCount int32
-	allow          rules
+	// What is allowed and denied whatever the arguments, and what is if a
+	// condition holds.
+	allow, deny, allowIf, denyIf rules
 }
 
 // ObjectKind says what the text of an object is, and so how a glob may match it.
@@ -52,30 +57,15 @@ const (
 	KindTemplate
 )
 
-// question is a question under way. It lives on the asker's stack.
-type question struct {
-	bits   []uint64
-	perm   mcp.Permission
-	kind   ObjectKind
-	object string
-	// plain remembers what isPlainURI says of the object.
-	plain answer
-	// steps counts what was visited, for the tests that hold it constant.
-	steps int
-}
-
-type answer uint8
-
-const (
-	unknown answer = iota
-	yes
-	no
-)
-
-// Allows reports whether one of the roles allows perm on that object of that
-// server. For a permission that is about a server, and for KindNone, the object
-// is not looked at. [mcp.ServersUse] is allowed by any grant that touches the
-// server, as [Policy.AllowsServer] says.
+// Allows reports whether the roles allow perm on that object of that server,
+// whatever the arguments are: for a permission to execute, a grant with a
+// condition does not count, and a deny with a condition does; [Policy.Judge] knows
+// better. Whether something may be seen does not depend on arguments: what a
+// condition could allow is visible.
+//
+// For a permission that is about a server, and for KindNone, the object is not
+// looked at. [mcp.ServersUse] is allowed by any grant that touches the server, as
+// [Policy.AllowsServer] says.
 //
 // Permissions on resources always treat the object as a URI, unless it is a
 // template, so that asking with the wrong kind widens nothing.
@@ -85,48 +75,35 @@ func (p *Policy) Allows(rs RoleSet, perm mcp.Permission, server string, kind Obj
 }
 
 // AllowsAll reports whether one grant allows perm on everything that server has,
-// so that a list of it need not be filtered. It errs on the side of false: it
-// does not notice that several globs cover everything together.
+// and nothing of it is denied, so that a list of it need not be filtered. It errs
+// on the side of false: it does not notice that several globs cover everything
+// together.
 func (p *Policy) AllowsAll(rs RoleSet, perm mcp.Permission, server string) bool {
 	allowed, _ := p.decide(rs, perm, server, KindNone, "")
 	return allowed
 }
 
-// AllowsSome reports whether any grant of perm touches that server: whether
-// there could be an object for which [Policy.Allows] says yes. Without one, a
-// list is empty, and a subscription to its changes is not allowed.
+// AllowsSome reports whether any grant of perm touches that server, and perm is
+// not denied on the whole of it: whether there could be an object for which
+// [Policy.Judge] says yes. Without one, a list is empty, and a subscription to its
+// changes is not allowed. It errs on the side of true: it does not notice that
+// everything which is allowed is denied piece by piece.
 func (p *Policy) AllowsSome(rs RoleSet, perm mcp.Permission, server string) bool {
-	if perm == mcp.ServersUse {
-		return p.AllowsServer(rs, server)
-	}
 	if isServerLevel(perm) {
 		return p.AllowsAll(rs, perm, server)
 	}
 	if !p.canDecide(rs, perm, server) {
 		return false
 	}
-	found := p.allow.on(server)
-	for t := found.next(); t != nil; t = found.next() {
-		if t.slots[perm].touches(rs.bits) || t.slots[mcp.PermissionNone].touches(rs.bits) {
-			return true
-		}
-	}
-	return false
+	q := question{bits: rs.bits, perm: perm, server: server, mode: touching}
+	return !p.ask(&p.deny, &q) && (p.ask(&p.allow, &q) || p.ask(&p.allowIf, &q))
 }
 
 // AllowsServer reports whether the server may be used at all, which is so as
-// soon as any grant touches it, whatever the permission.
+// soon as any grant touches it, whatever the permission, unless all of it is
+// denied.
 func (p *Policy) AllowsServer(rs RoleSet, server string) bool {
-	if !p.canDecide(rs, mcp.ServersUse, server) {
-		return false
-	}
-	found := p.allow.on(server)
-	for t := found.next(); t != nil; t = found.next() {
-		if t.touched.meets(rs.bits) {
-			return true
-		}
-	}
-	return false
+	return p.AllowsAll(rs, mcp.ServersUse, server)
 }
 
 // canDecide reports whether a question makes sense: the roles are of this very
@@ -136,121 +113,13 @@ func (p *Policy) canDecide(rs RoleSet, perm mcp.Permission, server string) bool 
 		server != "" && strings.IndexByte(server, '/') < 0
 }
 
-// decide answers, and says how many steps it took.
+// decide answers what does not depend on arguments, and says how many steps it
+// took.
 func (p *Policy) decide(rs RoleSet, perm mcp.Permission, server string, kind ObjectKind, object string) (bool, int) {
-	if perm == mcp.ServersUse {
-		return p.AllowsServer(rs, server), 0
-	}
-	if kind > KindTemplate || !p.canDecide(rs, perm, server) {
+	asked := Question{Permission: perm, Server: server, Kind: kind, Object: object}
+	q, ok := p.newQuestion(rs, &asked)
+	if !ok {
 		return false, 0
 	}
-	if isServerLevel(perm) {
-		kind = KindNone
-	} else if kind == KindName && isOfResources(perm) {
-		kind = KindURI
-	}
-	q := question{bits: rs.bits, perm: perm, kind: kind, object: object}
-	found := p.allow.on(server)
-	for t := found.next(); t != nil; t = found.next() {
-		q.steps++
-		if t.slots[perm].matches(&q) || t.slots[mcp.PermissionNone].matches(&q) {
-			return true, q.steps + found.globs.steps
-		}
-	}
-	return false, q.steps + found.globs.steps
-}
-
-// tables is a walk over the tables that concern a server.
-type tables struct {
-	rules  *rules
-	server string
-	stage  int
-	globs  candidates[*table]
-}
-
-// on begins the walk.
-func (r *rules) on(server string) tables {
-	return tables{rules: r, server: server}
-}
-
-// next returns the next table, or nil.
-func (w *tables) next() *table {
-	if w.stage == 0 {
-		w.stage = 1
-		if t := w.rules.every; t != nil {
-			return t
-		}
-	}
-	if w.stage == 1 {
-		w.stage = 2
-		if t := w.rules.servers[w.server]; t != nil {
-			return t
-		}
-	}
-	if !w.rules.hasPatterns {
-		return nil
-	}
-	if w.stage == 2 {
-		w.stage = 3
-		w.globs = w.rules.patterns.find(w.server)
-	}
-	for e := w.globs.next(); e != nil; e = w.globs.next() {
-		if e.glob.matchInner(w.server) {
-			return e.value
-		}
-	}
-	return nil
-}
-
-func (s *slot) touches(bits []uint64) bool {
-	return s != nil && s.some.meets(bits)
-}
-
-// matches reports whether a grant in the slot is of one of the roles and matches
-// the object.
-func (s *slot) matches(q *question) bool {
-	if !s.touches(q.bits) {
-		return false
-	}
-	if s.whole.meets(q.bits) {
-		return true
-	}
-	if q.kind == KindNone {
-		return false
-	}
-	if s.exact != nil && s.exact[q.object].meets(q.bits) {
-		return true
-	}
-	if s.globs == nil {
-		return false
-	}
-	found := s.globs.find(q.object)
-	for e := found.next(); e != nil; e = found.next() {
-		if e.value.meets(q.bits) && q.isMatchedBy(e.glob) {
-			q.steps += found.steps
-			return true
-		}
-	}
-	q.steps += found.steps
-	return false
-}
-
-// isMatchedBy matches a glob whose prefix and suffix the object has.
-func (q *question) isMatchedBy(g *glob) bool {
-	if q.kind == KindName {
-		return g.matchInner(q.object)
-	}
-	if q.plain == unknown {
-		q.plain = no
-		if isPlainURI(q.object) {
-			q.plain = yes
-		}
-	}
-	switch {
-	case q.plain == no:
-		return false
-	case q.kind == KindTemplate:
-		return g.matchTemplate(q.object)
-	}
-	return g.matchURI(q.object)
+	return p.settle(&q, false) == Granted, q.steps
 }

@@ -31,13 +31,22 @@ func TestNames(t *testing.T) {
 		allowed []string
 		denied  []string
 	}{
-		{"A19 exact bytes", "s/admin", []string{"admin"},
-			[]string{"Admin", "ADMIN", "admin ", " admin", "ａdmin", "adm\u0069n\u200b", "admi\u0301n", "admin\x00", "admin/", "adm", "admin2", ""}},
-		{"A19 under a glob", "s/adm*", []string{"admin", "adm", "adm in", "adm\x00"},
-			[]string{"Admin", "ａdmin", " admin", "ad"}},
+		{
+			"A19 exact bytes", "s/admin",
+			[]string{"admin"},
+			[]string{"Admin", "ADMIN", "admin ", " admin", "ａdmin", "adm\u0069n\u200b", "admi\u0301n", "admin\x00", "admin/", "adm", "admin2", ""},
+		},
+		{
+			"A19 under a glob", "s/adm*",
+			[]string{"admin", "adm", "adm in", "adm\x00"},
+			[]string{"Admin", "ａdmin", " admin", "ad"},
+		},
 		{"A19 decomposed", "s/caf\u00e9", []string{"caf\u00e9"}, []string{"cafe\u0301", "CAF\u00c9"}},
-		{"C14 anchored", "s/db_*", []string{"db_", "db_read", "db_.."},
-			[]string{"xdb_read", "db", "my_db_read", "db_/read", "db_/../x"}},
+		{
+			"C14 anchored", "s/db_*",
+			[]string{"db_", "db_read", "db_.."},
+			[]string{"xdb_read", "db", "my_db_read", "db_/read", "db_/../x"},
+		},
 		{"C14 suffix", "s/*_read", []string{"_read", "db_read"}, []string{"db_read2", "db_reader", "a/_read"}},
 		{"both ends", "s/ab*ba", []string{"abba", "abXba"}, []string{"aba", "ab", "ba", "ab/ba"}},
 		{"several stars", "s/a*b*c", []string{"abc", "aXbYc", "abbc", "abcbc"}, []string{"acb", "abcX", "a/bc", "Xabc"}},
@@ -56,7 +65,7 @@ func TestNames(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.row, func(t *testing.T) {
-			p, rs := granting(t, Grant{"tools.execute", []string{tt.pattern}})
+			p, rs := granting(t, Grant{Permission: "tools.execute", Objects: []string{tt.pattern}})
 			for _, name := range tt.allowed {
 				if !p.Allows(rs, mcp.ToolsExecute, "s", KindName, name) {
 					t.Errorf("%q does not match %q", tt.pattern, name)
@@ -93,7 +102,7 @@ func TestServers(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.row, func(t *testing.T) {
-			p, rs := granting(t, Grant{"tools.execute", tt.objects})
+			p, rs := granting(t, Grant{Permission: "tools.execute", Objects: tt.objects})
 			for _, server := range tt.allowed {
 				if !p.Allows(rs, mcp.ToolsExecute, server, KindName, "x") || !p.AllowsServer(rs, server) ||
 					!p.Allows(rs, mcp.ServersUse, server, KindNone, "") || !p.AllowsSome(rs, mcp.ToolsRead, server) {
@@ -122,25 +131,54 @@ func TestPermissions(t *testing.T) {
 		allowed []ask
 		denied  []ask
 	}{
-		{"execute implies read", Grant{"tools.execute", []string{"s/x*"}},
+		{
+			"execute implies read",
+			Grant{Permission: "tools.execute", Objects: []string{"s/x*"}},
 			[]ask{{mcp.ToolsExecute, KindName, "x1"}, {mcp.ToolsRead, KindName, "x1"}, {mcp.ServersUse, KindNone, ""}},
-			[]ask{{mcp.ToolsRead, KindName, "y"}, {mcp.PromptsRead, KindName, "x1"}, {mcp.ToolsRead, KindNone, ""}, {mcp.LoggingWrite, KindNone, ""}}},
-		{"read does not imply execute", Grant{"prompts.read", []string{"s/x"}},
-			[]ask{{mcp.PromptsRead, KindName, "x"}}, []ask{{mcp.PromptsExecute, KindName, "x"}, {mcp.ToolsRead, KindName, "x"}}},
-		{"subscribe does not imply read", Grant{"resources.subscribe", []string{"s"}},
-			[]ask{{mcp.ResourcesSubscribe, KindURI, "x:y"}}, []ask{{mcp.ResourcesRead, KindURI, "x:y"}}},
-		{"every permission on objects is not about the server", Grant{"*", []string{"s/x*"}},
+			[]ask{{mcp.ToolsRead, KindName, "y"}, {mcp.PromptsRead, KindName, "x1"}, {mcp.ToolsRead, KindNone, ""}, {mcp.LoggingWrite, KindNone, ""}},
+		},
+		{
+			"read does not imply execute",
+			Grant{Permission: "prompts.read", Objects: []string{"s/x"}},
+			[]ask{{mcp.PromptsRead, KindName, "x"}},
+			[]ask{{mcp.PromptsExecute, KindName, "x"}, {mcp.ToolsRead, KindName, "x"}},
+		},
+		{
+			"subscribe does not imply read",
+			Grant{Permission: "resources.subscribe", Objects: []string{"s"}},
+			[]ask{{mcp.ResourcesSubscribe, KindURI, "x:y"}},
+			[]ask{{mcp.ResourcesRead, KindURI, "x:y"}},
+		},
+		{
+			"every permission on objects is not about the server",
+			Grant{Permission: "*", Objects: []string{"s/x*"}},
 			[]ask{{mcp.ToolsExecute, KindName, "x"}, {mcp.ResourcesRead, KindURI, "x:a"}, {mcp.CompletionsUse, KindName, "x"}, {mcp.ServersUse, KindNone, ""}},
-			[]ask{{mcp.LoggingWrite, KindNone, ""}, {mcp.LoggingWrite, KindName, "x"}, {mcp.TasksRead, KindName, "x1"}, {mcp.ToolsRead, KindName, "y"}}},
-		{"every permission on the server", Grant{"*", []string{"s"}},
+			[]ask{{mcp.LoggingWrite, KindNone, ""}, {mcp.LoggingWrite, KindName, "x"}, {mcp.TasksRead, KindName, "x1"}, {mcp.ToolsRead, KindName, "y"}},
+		},
+		{
+			"every permission on the server",
+			Grant{Permission: "*", Objects: []string{"s"}},
 			[]ask{{mcp.LoggingWrite, KindNone, ""}, {mcp.TasksWrite, KindName, "id"}, {mcp.ClientRoots, KindNone, ""}, {mcp.ToolsRead, KindNone, ""}},
-			[]ask{{mcp.PermissionNone, KindName, "x"}, {mcp.PermissionCount, KindName, "x"}, {255, KindName, "x"}, {mcp.ToolsRead, KindTemplate + 1, "x"}}},
-		{"two stars are the whole server", Grant{"logging.write", []string{"s/**"}},
-			[]ask{{mcp.LoggingWrite, KindNone, ""}, {mcp.ServersUse, KindNone, ""}}, []ask{{mcp.ClientRoots, KindNone, ""}}},
-		{"only the server", Grant{"servers.use", []string{"s"}},
-			[]ask{{mcp.ServersUse, KindNone, ""}}, []ask{{mcp.ToolsRead, KindName, "x"}, {mcp.ClientSampling, KindNone, ""}}},
-		{"a resource asked as a name is still a URI", Grant{"resources.read", []string{"s/file:///pub/**"}},
-			[]ask{{mcp.ResourcesRead, KindName, "file:///pub/a"}}, []ask{{mcp.ResourcesRead, KindName, "file:///pub/../a"}}},
+			[]ask{{mcp.PermissionNone, KindName, "x"}, {mcp.PermissionCount, KindName, "x"}, {255, KindName, "x"}, {mcp.ToolsRead, KindTemplate + 1, "x"}},
+		},
+		{
+			"two stars are the whole server",
+			Grant{Permission: "logging.write", Objects: []string{"s/**"}},
+			[]ask{{mcp.LoggingWrite, KindNone, ""}, {mcp.ServersUse, KindNone, ""}},
+			[]ask{{mcp.ClientRoots, KindNone, ""}},
+		},
+		{
+			"only the server",
+			Grant{Permission: "servers.use", Objects: []string{"s"}},
+			[]ask{{mcp.ServersUse, KindNone, ""}},
+			[]ask{{mcp.ToolsRead, KindName, "x"}, {mcp.ClientSampling, KindNone, ""}},
+		},
+		{
+			"a resource asked as a name is still a URI",
+			Grant{Permission: "resources.read", Objects: []string{"s/file:///pub/**"}},
+			[]ask{{mcp.ResourcesRead, KindName, "file:///pub/a"}},
+			[]ask{{mcp.ResourcesRead, KindName, "file:///pub/../a"}},
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.row, func(t *testing.T) {
@@ -161,9 +199,9 @@ func TestPermissions(t *testing.T) {
 
 func TestAllowsAllAndSome(t *testing.T) {
 	p, rs := granting(t,
-		Grant{"tools.execute", []string{"whole", "two/**", "names/*", "glob/x*", "exact/x", "eu-*"}},
-		Grant{"*", []string{"star", "starred/x"}},
-		Grant{"logging.write", []string{"log"}})
+		Grant{Permission: "tools.execute", Objects: []string{"whole", "two/**", "names/*", "glob/x*", "exact/x", "eu-*"}},
+		Grant{Permission: "*", Objects: []string{"star", "starred/x"}},
+		Grant{Permission: "logging.write", Objects: []string{"log"}})
 	for server, want := range map[string][2]bool{
 		"whole": {true, true}, "two": {true, true}, "names": {false, true}, "glob": {false, true},
 		"exact": {false, true}, "eu-1": {true, true}, "star": {true, true}, "starred": {false, true},
@@ -209,7 +247,7 @@ func TestForeignRoleSets(t *testing.T) {
 
 func TestErrors(t *testing.T) {
 	grant := func(permission string, objects ...string) []Role {
-		return []Role{{Name: "ok"}, {Name: "r", Allow: []Grant{{Permission: "tools.read"}, {permission, objects}}}}
+		return []Role{{Name: "ok"}, {Name: "r", Allow: []Grant{{Permission: "tools.read"}, {Permission: permission, Objects: objects}}}}
 	}
 	when := func(claim string, values ...string) []Role {
 		return []Role{{Name: "r", When: []Condition{{"a", []string{"b"}}, {claim, values}}}}
@@ -233,7 +271,7 @@ func TestErrors(t *testing.T) {
 		{"category", grant("tools.*"), []string{"unknown permission", "tools.read"}, [4]int{1, -1, 1, -1}},
 		{"far off", grant("everything"), []string{`unknown permission "everything": the permissions are *, servers.use,`}, [4]int{1, -1, 1, -1}},
 		{"no permission", grant(""), []string{"unknown permission"}, [4]int{1, -1, 1, -1}},
-		{"empty list", []Role{{Name: "r", Allow: []Grant{{"tools.read", []string{}}}}}, []string{"leave it out"}, [4]int{0, -1, 0, -1}},
+		{"empty list", []Role{{Name: "r", Allow: []Grant{{Permission: "tools.read", Objects: []string{}}}}}, []string{"leave it out"}, [4]int{0, -1, 0, -1}},
 		{"empty object", grant("tools.read", "s/a", ""), []string{"object 2", "placeholder"}, [4]int{1, -1, 1, 1}},
 		{"no server", grant("tools.read", "/a"), []string{"server/object"}, [4]int{1, -1, 1, 0}},
 		{"no object", grant("tools.read", "s/"), []string{`"s" for everything`}, [4]int{1, -1, 1, 0}},
@@ -271,7 +309,7 @@ func TestErrors(t *testing.T) {
 func TestLongestGlobs(t *testing.T) {
 	server := "*" + strings.Repeat("a", maxGlob-2) + "*"
 	object := "**" + strings.Repeat("b", maxGlob-3) + "*"
-	p, rs := granting(t, Grant{"tools.read", []string{server + "/" + object}})
+	p, rs := granting(t, Grant{Permission: "tools.read", Objects: []string{server + "/" + object}})
 	for n, want := range map[int]bool{maxGlob: true, maxGlob - 3: true, maxGlob - 4: false, 0: false} {
 		s, o := strings.Repeat("a", n+1), strings.Repeat("b", n)
 		if got := p.Allows(rs, mcp.ToolsRead, s, KindName, o); got != want {
@@ -281,7 +319,7 @@ func TestLongestGlobs(t *testing.T) {
 }
 
 func TestRolesAreNotKept(t *testing.T) {
-	roles := []Role{{"r", []Condition{{"g", []string{"v"}}}, []Grant{{"tools.read", []string{"s/a"}}}}}
+	roles := []Role{{Name: "r", When: []Condition{{"g", []string{"v"}}}, Allow: []Grant{{Permission: "tools.read", Objects: []string{"s/a"}}}}}
 	p := mustCompile(t, roles...)
 	roles[0].Name, roles[0].When[0].Values[0], roles[0].Allow[0].Objects[0] = "q", "w", "s/b"
 	rs := p.RolesOf(claims(map[string][]string{"g": {"v"}}), nil)

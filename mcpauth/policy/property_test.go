@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"fmt"
+	"maps"
 	"math/rand"
 	"slices"
 	"strings"
@@ -33,6 +35,9 @@ func (g generator) name() string {
 }
 
 func (g generator) uri() string {
+	if g.Intn(2) == 0 {
+		return "x:" + g.join(4, "a", "b", "A", "/a", "/b", "/", "?a", "#b", "{a}", "%20", "/", "%7b", "/a.") + g.pick("", "/", "/a", "?a", "#a")
+	}
 	return g.pick("x://", "x:///", "x:", "") + g.join(6, "a", "b", "/", "/", ".", "..", "%2e", "%2f", "%25", "@", "?", "#", "{a}", "{+b}", "%41", "\\", "é", ";", "*")
 }
 
@@ -65,17 +70,49 @@ func (g generator) roles() []Role {
 			r.When = append(r.When, c)
 		}
 		for range g.Intn(4) {
-			grant := Grant{Permission: g.pick("*", g.permission().String(), "tools.execute", "tools.read", "resources.read", "completions.use")}
-			for range g.Intn(4) {
-				grant.Objects = append(grant.Objects, g.object(grant.Permission))
-			}
-			if grant.Objects == nil && g.Intn(4) > 0 {
-				grant.Objects = []string{g.object(grant.Permission)}
-			}
-			r.Allow = append(r.Allow, grant)
+			r.Allow = append(r.Allow, g.grant())
+		}
+		if g.Intn(3) == 0 {
+			r.Deny = append(r.Deny, g.deny())
+		}
+		if i > 0 && g.Intn(6) == 0 {
+			r.Extends = []string{string(rune('a' + g.Intn(i)))}
 		}
 	}
 	return roles
+}
+
+func (g generator) grant() Grant {
+	grant := Grant{Permission: g.pick("*", g.permission().String(), "tools.execute", "tools.execute", "tools.execute", "tools.read", "resources.read", "completions.use")}
+	for range g.Intn(4) {
+		grant.Objects = append(grant.Objects, g.object(grant.Permission))
+	}
+	if grant.Objects == nil && g.Intn(4) > 0 {
+		grant.Objects = []string{g.object(grant.Permission)}
+	}
+	if strings.HasSuffix(grant.Permission, ".execute") && g.Intn(3) > 0 {
+		grant.If = g.pick(slices.Sorted(maps.Keys(naiveConditions))...)
+	}
+	return grant
+}
+
+// deny makes a grant that is narrower, so that something is left.
+func (g generator) deny() Grant {
+	grant := g.grant()
+	if grant.Objects == nil || g.Intn(5) > 0 {
+		o := g.pick("a", "b", "a*", "*") + "/"
+		switch permission := grant.Permission; {
+		case strings.HasPrefix(permission, "resources.") || g.Intn(3) == 0:
+			o += "x:" + g.join(4, "a", "b", "/a", "/", "*", "**", "A", "?", "#", "%20") + g.pick("", "/", "/*", "/**", "{a}")
+		default:
+			o += g.join(4, "a", "b", "_", "/", "*", "a", `\*`)
+		}
+		if perm, _ := mcp.ParsePermission(grant.Permission); isServerLevel(perm) {
+			o = g.pick("a", "b", "a*")
+		}
+		grant.Objects = []string{o}
+	}
+	return grant
 }
 
 func (g generator) permission() mcp.Permission {
@@ -95,12 +132,34 @@ type asked struct {
 	server string
 	kind   ObjectKind
 	object string
+	// args are the arguments, or argsErr why there are none.
+	args    map[string]any
+	argsErr error
+}
+
+func (q *asked) question() Question {
+	return Question{
+		Permission: q.perm, Server: q.server, Kind: q.kind, Object: q.object, Client: "c",
+		Arguments: func() (map[string]any, error) { return q.args, q.argsErr },
+		Claims:    func() map[string]any { return map[string]any{"d": "a"} },
+	}
+}
+
+// argsOf are the arguments of generated questions; none for an error.
+var argsOf = []map[string]any{
+	{}, {"x": "a"}, {"x": "b", "n": 1.0}, {"x": "a", "n": 7.0}, {"x": 1.0, "n": 4.5}, {"x": []any{"a"}}, {"x": nil, "n": "1"}, nil,
 }
 
 func (g generator) question() asked {
-	q := asked{g.permission(), g.server(), ObjectKind(g.Intn(4)), g.name()}
+	q := asked{perm: g.permission(), server: g.server(), kind: ObjectKind(g.Intn(4)), object: g.name(), args: argsOf[g.Intn(len(argsOf))]}
+	if q.args == nil {
+		q.argsErr = errNaive
+	}
 	if g.Intn(2) == 0 {
 		q.perm = []mcp.Permission{mcp.ToolsRead, mcp.ToolsExecute, mcp.ResourcesRead, mcp.CompletionsUse}[g.Intn(4)]
+	}
+	if g.Intn(4) == 0 {
+		q.perm, q.kind, q.server = mcp.ToolsExecute, KindName, g.pick("a", "b", "ab")
 	}
 	if q.kind >= KindURI {
 		q.object = g.uri()
@@ -112,13 +171,18 @@ func (g generator) question() asked {
 // is refused by Compile, and passed over; there must be few of these.
 func policies(t *testing.T, count int, f func(g generator, roles []Role, p *Policy)) {
 	t.Helper()
+	policiesFrom(t, 0, count, f)
+}
+
+func policiesFrom(t *testing.T, first int64, count int, f func(g generator, roles []Role, p *Policy)) {
+	t.Helper()
 	refused := 0
-	for seed := range int64(count) {
+	for seed := first; seed < first+int64(count); seed++ {
 		g := generator{rand.New(rand.NewSource(seed))}
 		roles := g.roles()
 		p, err := Compile(roles)
 		if err != nil {
-			if !strings.Contains(err.Error(), "no URI matches") {
+			if !strings.Contains(err.Error(), "no URI ") {
 				t.Fatalf("seed %d: %v", seed, err)
 			}
 			refused++
@@ -135,8 +199,18 @@ func policies(t *testing.T, count int, f func(g generator, roles []Role, p *Poli
 }
 
 func TestAgreesWithNaive(t *testing.T) {
-	questions, allowed := 0, 0
-	policies(t, 2500, func(g generator, roles []Role, p *Policy) {
+	for _, first := range []int64{0, 10_000} {
+		t.Run(fmt.Sprint("from ", first), func(t *testing.T) {
+			t.Parallel()
+			agreesWithNaive(t, first)
+		})
+	}
+}
+
+func agreesWithNaive(t *testing.T, first int64) {
+	t.Helper()
+	questions, allowed, denied, evaluated := 0, 0, 0, 0
+	policiesFrom(t, first, 1350, func(g generator, roles []Role, p *Policy) {
 		for range 4 {
 			has := map[string][]string{"g": g.values(), "h": g.values()}
 			scopes := g.values()
@@ -147,14 +221,25 @@ func TestAgreesWithNaive(t *testing.T) {
 					t.Errorf("%v %v: role %s", has, scopes, r.Name)
 				}
 			}
-			for range 25 {
+			for i := range 100 {
 				q := g.question()
-				want := n.allows(q.perm, q.server, q.kind, q.object)
-				if got := p.Allows(rs, q.perm, q.server, q.kind, q.object); got != want {
-					t.Errorf("%v on %v %v: %v, want %v", p.RoleNames(rs), q, q.perm, got, want)
+				want := n.judge(q)
+				d := p.Judge(rs, q.question())
+				if d.Allowed != want || d.Allowed != (d.Reason == Granted) {
+					t.Errorf("%v on %v %v: %v, want %v", p.RoleNames(rs), q, q.perm, d, want)
 				}
-				if got := p.AllowsServer(rs, q.server); got != n.allowsServer(q.server) {
-					t.Errorf("%v on server %q: %v", p.RoleNames(rs), q.server, got)
+				if i%4 == 0 || !d.Allowed {
+					explains(t, n, q, d)
+				}
+				always := want
+				if i%4 == 0 || q.perm == mcp.ToolsExecute || q.perm == mcp.PromptsExecute {
+					always = n.allows(q.perm, q.server, q.kind, q.object)
+				}
+				if got := p.Allows(rs, q.perm, q.server, q.kind, q.object); got != always || always && !want {
+					t.Errorf("%v on %v %v without arguments: %v, want %v", p.RoleNames(rs), q, q.perm, got, always)
+				}
+				if server := p.AllowsServer(rs, q.server); !server && want || i%4 == 0 && server != n.allowsServer(q.server) {
+					t.Errorf("%v on server %q: %v", p.RoleNames(rs), q.server, server)
 				}
 				if p.AllowsAll(rs, q.perm, q.server) && !want {
 					t.Errorf("all of %v on %q, but not %q", q.perm, q.server, q.object)
@@ -163,14 +248,52 @@ func TestAgreesWithNaive(t *testing.T) {
 					t.Errorf("%v, but not some of %v on %q", q, q.perm, q.server)
 				}
 				questions++
-				if want {
+				switch {
+				case want:
 					allowed++
+				case d.Reason == Denied:
+					denied++
+				}
+				if want != always || d.Err != nil || d.Reason == ConditionFalse {
+					evaluated++
 				}
 			}
 		}
 	})
-	if questions < 200_000 || allowed < questions/10 || allowed > questions*9/10 {
-		t.Errorf("%d of %d questions are allowed: the generator asks too little", allowed, questions)
+	if questions < 500_000 || allowed < questions/10 || denied < questions/40 || evaluated < questions/100 {
+		t.Errorf("of %d questions %d are allowed, %d denied, %d evaluated: the generator asks too little", questions, allowed, denied, evaluated)
+	}
+}
+
+// explains checks that the rule named is of a role that, alone, gives the answer
+// it is named for.
+func explains(t *testing.T, n naive, q asked, d Decision) {
+	t.Helper()
+	if d.Rule == nil {
+		if d.Reason != NoRule {
+			t.Errorf("%v: %v", q, d)
+		}
+		return
+	}
+	alone := naive{n.roles, map[string]bool{d.Rule.Role: true}, n.rules}
+	holds := func(condition string) (bool, error) { return naiveConditions[condition](q) }
+	sometimes := func(string) (bool, error) { return true, nil }
+	if q.kind == KindNone {
+		holds = sometimes
+	}
+	ok := n.has[d.Rule.Role]
+	switch d.Reason {
+	case Granted:
+		ok = ok && !d.Rule.Deny && alone.grantsIt(q, holds)
+	case Denied:
+		ok = ok && d.Rule.Deny && alone.denies(q, holds)
+	case ConditionFalse, ConditionFailed:
+		ok = ok && !d.Rule.Deny && alone.grantsIt(q, sometimes) && !alone.grantsIt(q, holds)
+	default:
+		ok = false
+	}
+	if !ok {
+		t.Errorf("%v is not explained by %+v", q, d)
 	}
 }
 
@@ -180,13 +303,18 @@ func shuffled(g generator, roles []Role) []Role {
 	g.Shuffle(len(roles), func(i, j int) { roles[i], roles[j] = roles[j], roles[i] })
 	for i := range roles {
 		r := &roles[i]
-		r.When, r.Allow = slices.Clone(r.When), slices.Clone(r.Allow)
+		r.When, r.Extends = slices.Clone(r.When), slices.Clone(r.Extends)
+		g.Shuffle(len(r.Extends), func(i, j int) { r.Extends[i], r.Extends[j] = r.Extends[j], r.Extends[i] })
 		g.Shuffle(len(r.When), func(i, j int) { r.When[i], r.When[j] = r.When[j], r.When[i] })
-		g.Shuffle(len(r.Allow), func(i, j int) { r.Allow[i], r.Allow[j] = r.Allow[j], r.Allow[i] })
-		for j := range r.Allow {
-			o := slices.Clone(r.Allow[j].Objects)
-			g.Shuffle(len(o), func(i, j int) { o[i], o[j] = o[j], o[i] })
-			r.Allow[j].Objects = o
+		for _, grants := range []*[]Grant{&r.Allow, &r.Deny} {
+			list := slices.Clone(*grants)
+			g.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+			for j := range list {
+				o := slices.Clone(list[j].Objects)
+				g.Shuffle(len(o), func(i, j int) { o[i], o[j] = o[j], o[i] })
+				list[j].Objects = o
+			}
+			*grants = list
 		}
 	}
 	return roles
@@ -204,6 +332,7 @@ func TestOrderDoesNotMatter(t *testing.T) {
 			a := g.question()
 			if p.Allows(rs, a.perm, a.server, a.kind, a.object) != q.Allows(rsq, a.perm, a.server, a.kind, a.object) ||
 				p.AllowsAll(rs, a.perm, a.server) != q.AllowsAll(rsq, a.perm, a.server) ||
+				p.Judge(rs, a.question()).Reason != q.Judge(rsq, a.question()).Reason ||
 				!slices.Equal(p.ScopesFor(has, scopes, a.perm, a.server, a.kind, a.object), q.ScopesFor(has, scopes, a.perm, a.server, a.kind, a.object)) {
 				t.Errorf("another order, another answer: %v", a)
 			}
@@ -212,25 +341,66 @@ func TestOrderDoesNotMatter(t *testing.T) {
 }
 
 func TestRemovingNeverAllowsMore(t *testing.T) {
-	policies(t, 500, func(g generator, roles []Role, p *Policy) {
+	policies(t, 500, func(g generator, roles []Role, _ *Policy) {
+		// Without a role there is also less that it denies.
+		for i := range roles {
+			roles[i].Deny, roles[i].Extends = nil, nil
+		}
+		p := mustCompile(t, roles...)
 		less := slices.Clone(roles)
 		i := g.Intn(len(less))
+		has, scopes := claims(map[string][]string{"g": g.values(), "h": g.values()}), g.values()
+		fewer := scopes
 		if n := len(less[i].Allow); n > 0 && g.Intn(3) > 0 {
 			j := g.Intn(n)
 			less[i].Allow = slices.Delete(slices.Clone(less[i].Allow), j, j+1)
-		} else {
+		} else if g.Intn(2) == 0 || len(scopes) == 0 {
 			less = slices.Delete(less, i, i+1)
+		} else {
+			fewer = scopes[1:]
 		}
-		q := mustCompile(t, less...)
-		has, scopes := claims(map[string][]string{"g": g.values(), "h": g.values()}), g.values()
-		rs, rsq := p.RolesOf(has, scopes), q.RolesOf(has, scopes)
-		for range 100 {
-			a := g.question()
-			if q.Allows(rsq, a.perm, a.server, a.kind, a.object) && !p.Allows(rs, a.perm, a.server, a.kind, a.object) {
-				t.Errorf("allowed only without a grant: %v", a)
-			}
-		}
+		neverMore(t, g, mustCompile(t, less...), p, has, fewer, scopes)
 	})
+}
+
+func TestDenyingNeverAllowsMore(t *testing.T) {
+	changed := 0
+	policies(t, 800, func(g generator, roles []Role, p *Policy) {
+		more := slices.Clone(roles)
+		i := g.Intn(len(more))
+		more[i].Deny = append(slices.Clone(more[i].Deny), g.deny())
+		q, err := Compile(more)
+		if err != nil {
+			return // a glob that no URI matches
+		}
+		has, scopes := claims(map[string][]string{"g": g.values(), "h": g.values()}), g.values()
+		changed += neverMore(t, g, q, p, has, scopes, scopes)
+	})
+	if changed < 500 {
+		t.Errorf("only %d questions have another answer", changed)
+	}
+}
+
+// neverMore checks that the first policy, with the first scopes, never allows what
+// the second does not, and returns how often it allows less.
+func neverMore(t *testing.T, g generator, less, more *Policy, has func(string) []string, fewer, scopes []string) (changed int) {
+	t.Helper()
+	a, b := less.RolesOf(has, fewer), more.RolesOf(has, scopes)
+	for range 100 {
+		q := g.question()
+		x, y := less.Judge(a, q.question()), more.Judge(b, q.question())
+		if x.Allowed && !y.Allowed ||
+			less.Allows(a, q.perm, q.server, q.kind, q.object) && !more.Allows(b, q.perm, q.server, q.kind, q.object) ||
+			less.AllowsAll(a, q.perm, q.server) && !more.AllowsAll(b, q.perm, q.server) ||
+			less.AllowsSome(a, q.perm, q.server) && !more.AllowsSome(b, q.perm, q.server) ||
+			less.AllowsServer(a, q.server) && !more.AllowsServer(b, q.server) {
+			t.Errorf("allowed only with less: %v: %v, %v", q, x, y)
+		}
+		if x.Allowed != y.Allowed {
+			changed++
+		}
+	}
+	return changed
 }
 
 // ScopesFor must agree with trying every set of scopes.
@@ -246,6 +416,16 @@ func TestScopesForAgreesWithTrying(t *testing.T) {
 					want = add
 					break
 				}
+			}
+			var judged []string
+			for _, add := range [][]string{{}, {"1"}, {"2"}, {"3"}, {"1", "2"}, {"1", "3"}, {"2", "3"}, {"1", "2", "3"}} {
+				if p.Judge(p.RolesOf(has, append(slices.Clone(scopes), add...)), a.question()).Allowed {
+					judged = add
+					break
+				}
+			}
+			if got := p.ScopesForQuestion(has, scopes, a.question()); !slices.Equal(got, judged) {
+				t.Errorf("with %v, judging %v needs %v, want %v", scopes, a, got, judged)
 			}
 			got := p.ScopesFor(has, scopes, a.perm, a.server, a.kind, a.object)
 			if !slices.Equal(got, want) {

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"slices"
+	"sync"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
 )
@@ -57,15 +58,19 @@ func (p *Policy) RolesOf(values func(claim string) []string, scopes []string) Ro
 	if p == nil {
 		return RoleSet{}
 	}
-	holds := p.holding(values, scopes)
-	rs := RoleSet{p, make([]uint64, p.words)}
+	return RoleSet{p, p.rolesHolding(p.holding(values, scopes))}
+}
+
+// rolesHolding returns the roles all of whose conditions hold.
+func (p *Policy) rolesHolding(holds []bool) []uint64 {
+	bits := make([]uint64, p.words)
 	for id := range p.roles {
 		r := &p.roles[id]
 		if r.holds(holds) && !slices.ContainsFunc(r.scopes, func(c scopeCondition) bool { return !holds[c.id] }) {
-			rs.bits[id/64] |= 1 << (id % 64)
+			bits[id/64] |= 1 << (id % 64)
 		}
 	}
-	return rs
+	return bits
 }
 
 // holding returns, by number, the conditions that hold.
@@ -113,34 +118,82 @@ func (p *Policy) RoleNames(rs RoleSet) []string {
 }
 
 // ScopesFor returns the fewest scopes that would have to be added to those the
-// principal has for it to be allowed the operation, sorted; of several such sets
-// the first in order. It returns nil when no scope would help, and when nothing
-// is missing. Only roles whose other conditions hold are considered. It is not
-// meant for the path of requests that are allowed.
+// principal has for [Policy.Allows] to say yes, sorted; of several such sets the
+// first in order. It returns nil when no scope would help, and when nothing is
+// missing. Scopes that would also bring a role that denies the operation are not
+// proposed. Only roles whose other conditions hold are considered. It is not meant
+// for the path of requests that are allowed.
 //
 // A role that asks for scopes in many overlapping conditions can make the fewest
 // hard to find. The search is cut short then, and the answer, though still
-// sufficient and always the same, may not be the smallest.
+// sufficient and always the same, may not be the smallest; where some roles deny,
+// it may be missing.
 func (p *Policy) ScopesFor(values func(claim string) []string, scopes []string, perm mcp.Permission, server string, kind ObjectKind, object string) []string {
+	return p.scopesFor(values, scopes, Question{Permission: perm, Server: server, Kind: kind, Object: object}, false)
+}
+
+// ScopesForQuestion is ScopesFor with the arguments known: for [Policy.Judge] to
+// say yes.
+func (p *Policy) ScopesForQuestion(values func(claim string) []string, scopes []string, asked Question) []string {
+	if asked.Arguments != nil {
+		asked.Arguments = sync.OnceValues(asked.Arguments)
+	}
+	if asked.Claims != nil {
+		asked.Claims = sync.OnceValue(asked.Claims)
+	}
+	return p.scopesFor(values, scopes, asked, true)
+}
+
+func (p *Policy) scopesFor(values func(claim string) []string, scopes []string, asked Question, evaluate bool) []string {
 	if p == nil {
 		return nil
 	}
+	// ask makes a question of its own each time: what it remembers of conditions
+	// is about the roles it was asked for.
+	ask := func(bits []uint64, f func(*question) bool) bool {
+		q, ok := p.newQuestion(RoleSet{p, bits}, &asked)
+		q.arguments, q.claims, q.client = asked.Arguments, asked.Claims, asked.Client
+		return ok && f(&q)
+	}
+	grants := func(q *question) bool { return p.grant(q, evaluate) == Granted }
+	allows := func(q *question) bool { return p.settle(q, evaluate) == Granted }
+	denies := func(q *question) bool {
+		return p.ask(&p.deny, q) || p.refuses(&p.denyIf, q, evaluate)
+	}
+
 	// Ask once for all roles that scopes could add: most refusals are ones that
-	// no scope changes.
+	// no scope changes. What a role that is held denies stays denied.
 	holds := p.holding(values, scopes)
-	reach := RoleSet{p, make([]uint64, p.words)}
+	reach := make([]uint64, p.words)
 	for id := range p.roles {
 		if p.roles[id].holds(holds) {
-			reach.bits[id/64] |= 1 << (id % 64)
+			reach[id/64] |= 1 << (id % 64)
 		}
 	}
-	if !p.Allows(reach, perm, server, kind, object) {
+	if !ask(reach, grants) || ask(p.rolesHolding(holds), denies) {
 		return nil
 	}
-	one := RoleSet{p, make([]uint64, p.words)}
+	helps := func(added []string) bool {
+		if !p.deny.any && !p.denyIf.any {
+			return true
+		}
+		more := slices.Clone(holds)
+		for _, scope := range added {
+			for _, id := range p.conditions[scopeClaim][scope] {
+				more[id] = true
+			}
+		}
+		return ask(p.rolesHolding(more), allows)
+	}
+	one := make([]uint64, p.words)
 	var best []string
 	for id := range p.roles {
-		if !reach.has(id) {
+		if reach[id/64]>>(id%64)&1 == 0 {
+			continue
+		}
+		clear(one)
+		one[id/64] = 1 << (id % 64)
+		if !ask(one, grants) {
 			continue
 		}
 		var missing [][]string
@@ -149,28 +202,27 @@ func (p *Policy) ScopesFor(values func(claim string) []string, scopes []string, 
 				missing = append(missing, c.values)
 			}
 		}
-		clear(one.bits)
-		one.bits[id/64] = 1 << (id % 64)
-		if !p.Allows(one, perm, server, kind, object) {
-			continue
-		}
 		if len(missing) == 0 {
 			return nil
 		}
-		if found := fewest(missing); best == nil || len(found) < len(best) ||
-			len(found) == len(best) && slices.Compare(found, best) < 0 {
+		if found := fewest(missing, helps); found != nil && (best == nil || isFewer(found, best)) {
 			best = found
 		}
 	}
 	return best
 }
 
+// isFewer reports whether a has fewer scopes than b, or comes first in order.
+func isFewer(a, b []string) bool {
+	return len(a) < len(b) || len(a) == len(b) && slices.Compare(a, b) < 0
+}
+
 // maxTries bounds the search for the fewest scopes of one role.
 const maxTries = 1000
 
-// fewest returns the smallest sorted set with a value of each of the lists,
-// which are sorted; of several the first in order.
-func fewest(lists [][]string) []string {
+// fewest returns the smallest sorted set with a value of each of the lists, which
+// are sorted, that helps; of several the first in order.
+func fewest(lists [][]string, helps func([]string) bool) []string {
 	// One value of each list is always enough.
 	var found []string
 	for _, list := range lists {
@@ -179,6 +231,10 @@ func fewest(lists [][]string) []string {
 		}
 	}
 	slices.Sort(found)
+	limit := len(found)
+	if !helps(found) {
+		found, limit = nil, len(lists)
+	}
 
 	tries := maxTries
 	var search func(chosen []string, size int)
@@ -195,8 +251,8 @@ func fewest(lists [][]string) []string {
 		}
 		if open == nil {
 			sorted := slices.Sorted(slices.Values(chosen))
-			if len(sorted) < len(found) || len(sorted) == len(found) && slices.Compare(sorted, found) < 0 {
-				found = sorted
+			if (found == nil || isFewer(sorted, found)) && helps(sorted) {
+				found, limit = sorted, len(sorted)
 			}
 			return
 		}
@@ -207,7 +263,7 @@ func fewest(lists [][]string) []string {
 			search(append(slices.Clip(chosen), v), size)
 		}
 	}
-	for size := 1; size <= len(found); size++ {
+	for size := 1; size <= limit; size++ {
 		search(nil, size)
 	}
 	return found

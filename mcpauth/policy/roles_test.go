@@ -62,7 +62,7 @@ func TestRolesOfManyRoles(t *testing.T) {
 	var want []string
 	for i := range 200 {
 		name := fmt.Sprintf("r%03d", 199-i)
-		roles = append(roles, Role{name, []Condition{{"g", []string{name}}}, []Grant{{"tools.read", []string{"s/" + name}}}})
+		roles = append(roles, Role{Name: name, When: []Condition{{"g", []string{name}}}, Allow: []Grant{{Permission: "tools.read", Objects: []string{"s/" + name}}}})
 	}
 	for _, i := range []int{0, 63, 64, 127, 128, 199} {
 		want = append(want, fmt.Sprintf("r%03d", i))
@@ -89,13 +89,13 @@ func TestScopesFor(t *testing.T) {
 		return conditions
 	}
 	p := mustCompile(t,
-		Role{"open", nil, []Grant{{"tools.read", []string{"s/open"}}}},
-		Role{"three", when("scope=a", "scope=b", "scope=c"), []Grant{{"tools.read", []string{"s"}}}},
-		Role{"two", when("scope=y|x", "scope=z|x2"), []Grant{{"tools.read", []string{"s/t*"}}}},
-		Role{"one-y", when("scope=d"), []Grant{{"tools.read", []string{"s/to*"}}}},
-		Role{"one-a", when("scope=e|c2"), []Grant{{"tools.read", []string{"s/to*"}}}},
-		Role{"overlap", when("scope=p|q", "scope=q|r", "scope=r|q|a"), []Grant{{"tools.read", []string{"o"}}}},
-		Role{"group", when("groups=g", "scope=only"), []Grant{{"tools.read", []string{"g"}}}},
+		Role{Name: "open", Allow: []Grant{{Permission: "tools.read", Objects: []string{"s/open"}}}},
+		Role{Name: "three", When: when("scope=a", "scope=b", "scope=c"), Allow: []Grant{{Permission: "tools.read", Objects: []string{"s"}}}},
+		Role{Name: "two", When: when("scope=y|x", "scope=z|x2"), Allow: []Grant{{Permission: "tools.read", Objects: []string{"s/t*"}}}},
+		Role{Name: "one-y", When: when("scope=d"), Allow: []Grant{{Permission: "tools.read", Objects: []string{"s/to*"}}}},
+		Role{Name: "one-a", When: when("scope=e|c2"), Allow: []Grant{{Permission: "tools.read", Objects: []string{"s/to*"}}}},
+		Role{Name: "overlap", When: when("scope=p|q", "scope=q|r", "scope=r|q|a"), Allow: []Grant{{Permission: "tools.read", Objects: []string{"o"}}}},
+		Role{Name: "group", When: when("groups=g", "scope=only"), Allow: []Grant{{Permission: "tools.read", Objects: []string{"g"}}}},
 	)
 	tests := []struct {
 		row    string
@@ -143,7 +143,7 @@ func TestScopesForIsBounded(t *testing.T) {
 		}
 		conditions = append(conditions, Condition{"scope", values})
 	}
-	p := mustCompile(t, Role{"r", conditions, []Grant{{Permission: "*"}}})
+	p := mustCompile(t, Role{Name: "r", When: conditions, Allow: []Grant{{Permission: "*"}}})
 	got := p.ScopesFor(nil, nil, mcp.ToolsRead, "s", KindName, "x")
 	if len(got) != 20 || !slices.IsSorted(got) {
 		t.Fatalf("scopes %v", got)

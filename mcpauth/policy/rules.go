@@ -11,10 +11,13 @@ import (
 )
 
 // rules are grants, arranged by server, permission and object so that a
-// question meets only those that could answer it. Nothing in here says that a
-// match means yes: a second set can hold what is denied and be asked first. (It
-// would have to take a URI that is not plain for a match.)
+// question meets only those that could answer it. A policy has four sets: what is
+// allowed and what is denied, without and with a condition.
 type rules struct {
+	// deny is set where a match means no.
+	deny bool
+	// any is set when there is any rule at all.
+	any bool
 	// every is for the grants on all servers, servers for those on one by its
 	// name, patterns for those on a glob of servers.
 	every    *table
@@ -27,10 +30,11 @@ type rules struct {
 // table is what is granted on one server or glob of servers.
 type table struct {
 	// touched are the roles with any grant here.
-	touched roleMask
+	touched grants
 	// slots are by permission; a permission is granted in its own slot and in
-	// the slot of each permission it implies. The slot of PermissionNone is for
-	// the grants of every permission.
+	// the slot of each permission it implies, and denied in its own and in those
+	// of each permission that is of no use without it. The slot of PermissionNone
+	// is for every permission.
 	slots [mcp.PermissionCount]*slot
 }
 
@@ -38,33 +42,57 @@ type table struct {
 type slot struct {
 	// some are the roles with any grant here, whole those that have the whole
 	// server.
-	some, whole roleMask
-	exact       map[string]roleMask
-	globs       *globIndex[roleMask]
+	some, whole grants
+	exact       map[string]*grants
+	globs       *globIndex[grants]
+	// uris are the patterns, exact ones included, as a deny compares them with
+	// URIs.
+	uris *globIndex[grants]
 }
 
-// add enters a grant of the role. On an error it returns the place of the object
-// at fault, or -1.
-func (r *rules) add(role int, g Grant) (int, error) {
+// parsed is a grant as read.
+type parsed struct {
+	perm      mcp.Permission
+	objects   []object
+	condition *condition
+	grant     Grant
+}
+
+// parseGrant reads a grant. On an error it returns the place of the object at
+// fault, or -1.
+func parseGrant(g Grant, deny bool) (parsed, int, error) {
 	perm, err := parsePermission(g.Permission)
 	if err != nil {
-		return -1, err
+		return parsed{}, -1, err
+	}
+	p := parsed{perm: perm, grant: g}
+	if g.If != "" {
+		if perm != mcp.ToolsExecute && perm != mcp.PromptsExecute {
+			return parsed{}, -1, fmt.Errorf("%s cannot have a condition: only tools.execute and prompts.execute have arguments to look at", g.Permission)
+		}
+		if p.condition, err = newCondition(g.If); err != nil {
+			return parsed{}, -1, fmt.Errorf("if: %w", err)
+		}
 	}
 	if g.Objects == nil {
-		r.grant(role, perm, object{server: "*", whole: true})
-		return -1, nil
+		p.objects = []object{{server: "*", whole: true}}
+		return p, -1, nil
 	}
 	if len(g.Objects) == 0 {
-		return -1, errors.New("the list of objects is empty: leave it out to allow everything on every server")
+		verb := "allow"
+		if deny {
+			verb = "deny"
+		}
+		return parsed{}, -1, fmt.Errorf("the list of objects is empty: leave it out to %s everything on every server", verb)
 	}
 	for i, text := range g.Objects {
-		o, err := parseObject(perm, text)
+		o, err := parseObject(perm, text, deny)
 		if err != nil {
-			return i, fmt.Errorf("%q: %w", text, err)
+			return parsed{}, i, fmt.Errorf("%q: %w", text, err)
 		}
-		r.grant(role, perm, o)
+		p.objects = append(p.objects, o)
 	}
-	return -1, nil
+	return p, -1, nil
 }
 
 // object is an object pattern as read.
@@ -77,7 +105,7 @@ type object struct {
 	tokens  []token
 }
 
-func parseObject(perm mcp.Permission, text string) (object, error) {
+func parseObject(perm mcp.Permission, text string, deny bool) (object, error) {
 	server, pattern, hasObject := strings.Cut(text, "/")
 	switch {
 	case !utf8.ValidString(text):
@@ -90,7 +118,7 @@ func parseObject(perm mcp.Permission, text string) (object, error) {
 		return object{}, fmt.Errorf("there is no object after the slash: write %q for everything on the server", server)
 	}
 	for i := 0; i < len(server); i++ {
-		if c := server[i]; !(c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-' || c == '*') {
+		if c := server[i]; c-'a' >= 26 && !isDigit(c) && c != '-' && c != '*' {
 			return object{}, fmt.Errorf("%q cannot be a server: write server/object, where server is made of a-z, 0-9 and -, and * for any of these", server)
 		}
 	}
@@ -112,7 +140,9 @@ func parseObject(perm mcp.Permission, text string) (object, error) {
 		return object{}, fmt.Errorf("%s is not about an object: write the server alone, %q", perm, server)
 	case isGlob && len(pattern) > maxGlob:
 		return object{}, fmt.Errorf("a glob has at most %d bytes", maxGlob)
-	case isGlob && isOfResources(perm) && !canMatchURI(o.tokens):
+	case isGlob && isOfResources(perm) && deny && !canDenyURI(o.tokens):
+		return object{}, errors.New("no URI is spelled like this glob: write the scheme, lower-case file:/// for files, no doubled slash, dot segment, semicolon, brace or default port, and percent-encode only space \" < > ^ ` { | }")
+	case isGlob && isOfResources(perm) && !deny && !canMatchURI(o.tokens):
 		return object{}, errors.New("no URI matches this glob, because one with a dot segment, an encoded slash or percent sign, a backslash, user information or characters outside ASCII can only be named exactly")
 	}
 	return o, nil
@@ -134,8 +164,9 @@ func isServerLevel(perm mcp.Permission) bool {
 	case mcp.ServersUse, mcp.LoggingWrite, mcp.TasksRead, mcp.TasksWrite,
 		mcp.ClientSampling, mcp.ClientElicitation, mcp.ClientRoots:
 		return true
+	default:
+		return false
 	}
-	return false
 }
 
 func isOfResources(perm mcp.Permission) bool {
@@ -156,15 +187,13 @@ func canMatchURI(tokens []token) bool {
 	return isPlainURI(uri.String())
 }
 
-// grant enters one object in the tables.
-func (r *rules) grant(role int, perm mcp.Permission, o object) {
+// add enters a rule for one object, for the permissions given.
+func (r *rules) add(rule *Rule, o object, perms ...mcp.Permission) {
+	r.any = true
 	t := r.table(o.server)
-	t.touched.add(role)
-	for {
-		t.slot(perm).grant(role, o)
-		if perm = perm.Implies(); perm == mcp.PermissionNone {
-			return
-		}
+	t.touched.add(rule)
+	for _, perm := range perms {
+		t.slot(perm).add(rule, o, r.deny)
 	}
 }
 
@@ -215,6 +244,10 @@ func (t *table) seal() {
 		if s != nil && s.globs != nil {
 			s.globs.byPattern = nil
 		}
+		if s != nil && s.uris != nil {
+			s.uris.byPattern = nil
+			gather(&s.uris.root)
+		}
 	}
 }
 
@@ -225,57 +258,30 @@ func (t *table) slot(perm mcp.Permission) *slot {
 	return t.slots[perm]
 }
 
-func (s *slot) grant(role int, o object) {
-	s.some.add(role)
-	switch {
-	case o.whole:
-		s.whole.add(role)
-	case len(o.tokens) == 1:
-		// A single token that is not "**" is a literal, or "*".
-		if o.tokens[0].wild == 0 {
-			if s.exact == nil {
-				s.exact = make(map[string]roleMask)
-			}
-			mask := s.exact[o.tokens[0].text]
-			mask.add(role)
-			s.exact[o.tokens[0].text] = mask
-			return
-		}
-		fallthrough
-	default:
-		if s.globs == nil {
-			s.globs = &globIndex[roleMask]{}
-		}
-		s.globs.add(o.pattern, func() *glob { return newURIGlob(o.tokens, pathEnds) }).add(role)
+func (s *slot) add(rule *Rule, o object, deny bool) {
+	s.some.add(rule)
+	if o.whole {
+		s.whole.add(rule)
+		return
 	}
-}
-
-// roleMask is a set of roles that is small in most places and has a bit test
-// where it is not.
-type roleMask []maskWord
-
-type maskWord struct {
-	index int
-	bits  uint64
-}
-
-func (m *roleMask) add(role int) {
-	index, bit := role/64, uint64(1)<<(role%64)
-	for i := range *m {
-		if (*m)[i].index == index {
-			(*m)[i].bits |= bit
-			return
-		}
+	if deny {
+		s.denyURIs(rule, o)
 	}
-	*m = append(*m, maskWord{index, bit})
-}
-
-// meets reports whether the set has a role in common with a RoleSet's bits.
-func (m roleMask) meets(bits []uint64) bool {
-	for _, w := range m {
-		if bits[w.index]&w.bits != 0 {
-			return true
+	// A single token that is not "**" is a literal, or "*".
+	if len(o.tokens) == 1 && o.tokens[0].wild == 0 {
+		if s.exact == nil {
+			s.exact = make(map[string]*grants)
 		}
+		g := s.exact[o.tokens[0].text]
+		if g == nil {
+			g = &grants{}
+			s.exact[o.tokens[0].text] = g
+		}
+		g.add(rule)
+		return
 	}
-	return false
+	if s.globs == nil {
+		s.globs = &globIndex[grants]{}
+	}
+	s.globs.add(o.pattern, func() *glob { return newURIGlob(o.tokens, pathEnds) }).add(rule)
 }

@@ -14,7 +14,8 @@ func TestURIs(t *testing.T) {
 		allowed []string
 		denied  []string
 	}{
-		{"C2 under a prefix", "s/file:///pub/**",
+		{
+			"C2 under a prefix", "s/file:///pub/**",
 			[]string{
 				"file:///pub/", "file:///pub/a", "file:///pub/a/b.md", "file:///pub/...", "file:///pub/.hidden", "file:///pub/a..b",
 				"file:///pub/a%20b", "file:///pub/caf%C3%A9", "file:///pub/a@b", "file:///pub/a//b", "file:///pub/%2ehidden",
@@ -33,32 +34,51 @@ func TestURIs(t *testing.T) {
 				"file:///pub/café", "file:///pub/a\xff", "file:///pub/．．/secret", "file:///pub/%c0%ae%c0%ae/secret", "file:///pub/%C1%9c",
 				"file:///pub/%", "file:///pub/%2", "file:///pub/%zz", "file:///pub/%2g",
 				"file:///pub/https://user@host/",
-			}},
-		{"suffix", "s/file:///pub/*.md", []string{"file:///pub/a.md", "file:///pub/.md", "file:///pub/%2emd.md"},
-			[]string{"file:///pub/a/b.md", "file:///pub/a.mdx", "file:///pub/secret%00.md", "file:///pub/secret#.md", "file:///pub/secret?.md", "file:///pub/a%2fb.md"}},
-		{"any depth", "s/file:///pub/**/*.md", []string{"file:///pub/a/b.md", "file:///pub/a/b/c.md", "file:///pub//b.md"},
-			[]string{"file:///pub/b.md", "file:///pub/a/../b.md"}},
-		{"host", "s/https://*.example.com/**", []string{"https://a.example.com/", "https://a.b.example.com/x/y"},
+			},
+		},
+		{
+			"suffix", "s/file:///pub/*.md",
+			[]string{"file:///pub/a.md", "file:///pub/.md", "file:///pub/%2emd.md"},
+			[]string{"file:///pub/a/b.md", "file:///pub/a.mdx", "file:///pub/secret%00.md", "file:///pub/secret#.md", "file:///pub/secret?.md", "file:///pub/a%2fb.md"},
+		},
+		{
+			"any depth", "s/file:///pub/**/*.md",
+			[]string{"file:///pub/a/b.md", "file:///pub/a/b/c.md", "file:///pub//b.md"},
+			[]string{"file:///pub/b.md", "file:///pub/a/../b.md"},
+		},
+		{
+			"host", "s/https://*.example.com/**",
+			[]string{"https://a.example.com/", "https://a.b.example.com/x/y"},
 			[]string{
 				"https://example.com/", "https://evil.test/.example.com/", "https://evil.test?.example.com/", "https://evil.test#.example.com/",
 				"https://evil.test%2f.example.com/", "https://user@a.example.com/", "https://user:pw@a.example.com/", "https://evil.test%40.example.com/",
 				"HTTPS://a.example.com/", "https://a.EXAMPLE.com/",
-			}},
-		{"query written out", "s/db://t/*?page=*", []string{"db://t/a?page=", "db://t/a?page=1", "db://t/a?page=1?2", "db://t/?page=1&x=y"},
-			[]string{"db://t/a", "db://t/a?page", "db://t/a?x=1&page=1", "db://t/a?page=1#f", "db://t/a#x?page=1", "db://t/a?page=../b", "db://t/a?page=a/b"}},
-		{"wildcards do not hold the question mark", "s/https://*.example.com/**?*", []string{"https://a.example.com/x?y"},
-			[]string{"https://evil.test?.example.com/a?b", "https://evil.test#.example.com/a?b"}},
+			},
+		},
+		{
+			"query written out", "s/db://t/*?page=*",
+			[]string{"db://t/a?page=", "db://t/a?page=1", "db://t/a?page=1?2", "db://t/?page=1&x=y"},
+			[]string{"db://t/a", "db://t/a?page", "db://t/a?x=1&page=1", "db://t/a?page=1#f", "db://t/a#x?page=1", "db://t/a?page=../b", "db://t/a?page=a/b"},
+		},
+		{
+			"wildcards do not hold the question mark", "s/https://*.example.com/**?*",
+			[]string{"https://a.example.com/x?y"},
+			[]string{"https://evil.test?.example.com/a?b", "https://evil.test#.example.com/a?b"},
+		},
 		{"fragment written out", "s/doc:*#*", []string{"doc:a#b", "doc:#", "doc:a#b#c", "doc:a#b?c"}, []string{"doc:a", "doc:a?b#c"}},
 		{"query and fragment", "s/doc:*?*#*", []string{"doc:a?b#c", "doc:?#"}, []string{"doc:a#b", "doc:a?b", "doc:a#b?c"}},
 		{"one path segment", "s/*", []string{"mailto:user@host", "urn:x"}, []string{"a:/b", "..", ".", "%2e", "urn:."}},
-		{"exact strings are compared raw", "s/file:///a/../b?q#%2f", []string{"file:///a/../b?q#%2f"},
-			[]string{"file:///b?q#%2f", "file:///a/../b?q#%2F", "file:///a/../b?q#/", "file:///a/../b"}},
+		{
+			"exact strings are compared raw", "s/file:///a/../b?q#%2f",
+			[]string{"file:///a/../b?q#%2f"},
+			[]string{"file:///b?q#%2f", "file:///a/../b?q#%2F", "file:///a/../b?q#/", "file:///a/../b"},
+		},
 		{"exact with user information", "s/ssh://git@host/x", []string{"ssh://git@host/x"}, []string{"ssh://host/x", "ssh://git@HOST/x"}},
 		{"everything", "s/**", []string{"file:///pub/../x", "a%2fb", "\x00", "https://u@h/", ""}, nil},
 	}
 	for _, tt := range tests {
 		t.Run(tt.row, func(t *testing.T) {
-			p, rs := granting(t, Grant{"resources.read", []string{tt.pattern}}, Grant{"completions.use", []string{tt.pattern}})
+			p, rs := granting(t, Grant{Permission: "resources.read", Objects: []string{tt.pattern}}, Grant{Permission: "completions.use", Objects: []string{tt.pattern}})
 			for _, perm := range []mcp.Permission{mcp.ResourcesRead, mcp.CompletionsUse} {
 				for _, uri := range tt.allowed {
 					if !p.Allows(rs, perm, "s", KindURI, uri) {
@@ -81,15 +101,19 @@ func TestTemplates(t *testing.T) {
 		visible []string
 		hidden  []string
 	}{
-		{"s/file:///pub/**",
+		{
+			"s/file:///pub/**",
 			[]string{"file:///pub/{path}", "file:///pub/{+path}", "file:///pub/a/{b}/c", "file:///pub/plain", "file:///pub/{/a,b}"},
 			[]string{
 				"file:///{dir}/x", "file:///pub{/path}", "file:///{+path}", "{+uri}", "file:///priv/{path}", "file:///pub/../{path}", "file:///pub/{a}/../x",
 				"file:///pub/{a}{?q}", "file:///pub/{a}#x", "file:///pub/{a}{#f}", "file:///pub/%2e%2e/{a}", "file:///PUB/{a}", "file:///pub",
-			}},
-		{"s/file:///pub/*",
+			},
+		},
+		{
+			"s/file:///pub/*",
 			[]string{"file:///pub/{name}", "file:///pub/{name}.md", "file:///pub/a{b}", "file:///pub/{a}{.ext}", "file:///pub/{_a:3}{;p*}"},
-			[]string{"file:///pub/{+path}", "file:///pub/{a}/{b}", "file:///pub/{a}/c", "file:///pub/{/a}", "file:///pub/{a}{+b}", "file:///{dir}", "file:///pub/{", "file:///pub/{!x}", "file:///pub/{a}{"}},
+			[]string{"file:///pub/{+path}", "file:///pub/{a}/{b}", "file:///pub/{a}/c", "file:///pub/{/a}", "file:///pub/{a}{+b}", "file:///{dir}", "file:///pub/{", "file:///pub/{!x}", "file:///pub/{a}{"},
+		},
 		{"s/file:///pub/*.md", []string{"file:///pub/a.md"}, []string{"file:///pub/{name}.md", "file:///pub/{name}"}},
 		{"s/file:///*/docs/**", []string{"file:///a/docs/{path}"}, []string{"file:///{user}/docs/{path}", "file:///{user}/docs/x"}},
 		{"s/db://rows?table=*", []string{"db://rows?table={t}", "db://rows?table=a{&page}"}, []string{"db://rows{?table}", "db://rows?table={+t}", "db://{x}?table=y"}},
@@ -99,7 +123,7 @@ func TestTemplates(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.pattern, func(t *testing.T) {
-			p, rs := granting(t, Grant{"resources.read", []string{tt.pattern}})
+			p, rs := granting(t, Grant{Permission: "resources.read", Objects: []string{tt.pattern}})
 			for _, template := range tt.visible {
 				if !p.Allows(rs, mcp.ResourcesRead, "s", KindTemplate, template) {
 					t.Errorf("%q hides %q", tt.pattern, template)

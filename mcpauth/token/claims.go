@@ -65,6 +65,9 @@ func (c *Claims) Lookup(path string) (any, bool) {
 	return lookup(c.members, path)
 }
 
+// All returns every claim, as Lookup would. It must not be changed.
+func (c *Claims) All() map[string]any { return c.members }
+
 func lookup(members map[string]any, path string) (any, bool) {
 	if value, ok := members[path]; ok {
 		return value, true
