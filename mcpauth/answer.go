@@ -91,7 +91,7 @@ func (a *answer) WriteHeader(status int) {
 		// There is nothing to say.
 		a.mode = discard
 		header.Del("Content-Length")
-	case media == "application/json" && (a.read || ok && !a.call.mayBeAsked()):
+	case media == "application/json" && (a.read || ok && (!a.call.Principal.askable || a.call.Version.Modern())):
 		a.mode = whole
 	case media == "application/json":
 		a.mode = pass
@@ -121,7 +121,6 @@ func (a *answer) WriteHeader(status int) {
 		if n, err := strconv.Atoi(header.Get("Content-Length")); err == nil && n <= a.limit {
 			a.body = make([]byte, 0, n)
 		}
-		header.Del("Content-Length")
 		return // sent when the whole has been judged
 	default:
 	}
@@ -270,9 +269,9 @@ func (a *answer) finish() error {
 			return nil
 		}
 		body = judged.bytes
+		a.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	}
 	a.mode = pass
-	a.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	a.ResponseWriter.WriteHeader(a.status)
 	_, err := a.ResponseWriter.Write(body)
 	return err

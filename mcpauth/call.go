@@ -159,7 +159,7 @@ func (c *Call) Refuse(status, code int, reason, message string) *Refusal {
 func (c *Call) filters() bool {
 	for i := range c.Messages {
 		m := mcp.Lookup(c.Messages[i].Method, mcp.Client, c.Messages[i].Kind, c.Version)
-		if m != nil && m.List != jsonrpc.NoList && !c.Principal.maySeeAll(c.Server, m.List) {
+		if m != nil && m.List != jsonrpc.NoList && !c.Principal.seesAll[m.List] {
 			return true
 		}
 	}

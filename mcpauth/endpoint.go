@@ -70,12 +70,13 @@ func (h *Handler) endpoint(r *http.Request) *endpoint {
 // transports, security warning; DNS rebinding).
 type origins struct {
 	own     string
+	ownHost string
 	allowed []string
 	hosts   []string
 }
 
 func newOrigins(base resource.Base, allowed, hosts []string) (*origins, error) {
-	o := &origins{own: base.Origin()}
+	o := &origins{own: base.Origin(), ownHost: base.Host()}
 	for _, origin := range allowed {
 		if origin == "null" || strings.HasSuffix(origin, "/") || !strings.Contains(origin, "://") || strings.Contains(origin, "*") {
 			return nil, fmt.Errorf("allowed origin %q must be a scheme and a host such as https://app.example.com", origin)
@@ -93,7 +94,7 @@ func newOrigins(base resource.Base, allowed, hosts []string) (*origins, error) {
 
 // check refuses a request from a foreign origin or for a foreign host.
 func (o *origins) check(r *http.Request) *Refusal {
-	if !slices.Contains(o.hosts, hostKey(r.Host)) {
+	if r.Host != o.ownHost && !slices.Contains(o.hosts, hostKey(r.Host)) {
 		return refuse(http.StatusMisdirectedRequest, mcp.CodeForbidden, "host", "this host is not served here")
 	}
 	given := r.Header["Origin"]

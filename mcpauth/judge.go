@@ -219,21 +219,10 @@ func (c *Call) filterFor(m *jsonrpc.Message) (jsonrpc.Filter, bool) {
 	}
 	f, all := c.filter(), true
 	for _, list := range m.Result.Lists {
-		all = all && c.Principal.maySeeAll(c.Server, list.List)
+		all = all && c.Principal.seesAll[list.List]
 	}
 	f.Private = c.Version.Modern()
 	return f, !all
-}
-
-// mayBeAsked reports whether a server may ask the principal's client for anything,
-// so that a request of it in an answer need not be looked for.
-func (c *Call) mayBeAsked() bool {
-	for _, perm := range []mcp.Permission{mcp.ClientSampling, mcp.ClientElicitation, mcp.ClientRoots} {
-		if !c.Principal.may(perm, c.Server, policy.KindNone, "") {
-			return false
-		}
-	}
-	return !c.Version.Modern()
 }
 
 // mayReceive decides whether the principal's client may be sent a request or

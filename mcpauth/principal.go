@@ -17,8 +17,8 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
 )
 
-// Principal is who a token speaks for, and the roles that gives. It is shared by
-// all requests with that token and does not change.
+// Principal is who a token speaks for at one server, and the roles that gives. It is
+// shared by all requests with that token to that server and does not change.
 type Principal struct {
 	*token.Claims
 	// Roles are the names of the roles, sorted.
@@ -29,6 +29,10 @@ type Principal struct {
 
 	policy *policy.Policy
 	set    policy.RoleSet
+	// What is asked of nearly every answer: whether a list needs a filter, and
+	// whether the server may ask the client for anything that it can.
+	seesAll [jsonrpc.Contents + 1]bool
+	askable bool
 }
 
 // Owner is the principal as an owner of sessions.
@@ -36,7 +40,7 @@ func (p *Principal) Owner() state.Owner {
 	return state.Owner{Issuer: p.Issuer, Subject: p.Subject, ClientID: p.ClientID}
 }
 
-func (h *Handler) newPrincipal(claims *token.Claims) *Principal {
+func (h *Handler) newPrincipal(claims *token.Claims, server string) *Principal {
 	set := h.policy.RolesOf(values(claims), claims.Scopes)
 	p := &Principal{Claims: claims, Roles: h.policy.RoleNames(set), Identity: make(http.Header), policy: h.policy, set: set}
 	for name, value := range map[string]string{
@@ -49,7 +53,21 @@ func (h *Handler) newPrincipal(claims *token.Claims) *Principal {
 			p.Identity[IdentityPrefix+name] = []string{mcp.EncodeHeader(value)}
 		}
 	}
+	p.prepare(server)
 	return p
+}
+
+// prepare answers in advance what nearly every answer of the server asks.
+func (p *Principal) prepare(server string) {
+	for list := jsonrpc.Tools; list <= jsonrpc.Contents; list++ {
+		perm, _ := listed(list)
+		p.seesAll[list] = p.Scope.Permits(scope.Of(perm)) && p.policy.AllowsAll(p.set, perm, server) &&
+			(list != jsonrpc.Tools || !p.policy.Narrows(p.set, server))
+	}
+	p.askable = true
+	for _, perm := range []mcp.Permission{mcp.ClientSampling, mcp.ClientElicitation, mcp.ClientRoots} {
+		p.askable = p.askable && p.may(perm, server, policy.KindNone, "")
+	}
 }
 
 // IdentityPrefix begins the names of the headers in which a server is told who the
@@ -80,13 +98,6 @@ func (p *Principal) maySome(perm mcp.Permission, server string) bool {
 func (p *Principal) maySee(server string, list jsonrpc.List, key string) bool {
 	perm, kind := listed(list)
 	return p.may(perm, server, kind, key)
-}
-
-// maySeeAll reports whether a list needs no filter.
-func (p *Principal) maySeeAll(server string, list jsonrpc.List) bool {
-	perm, _ := listed(list)
-	return p.Scope.Permits(scope.Of(perm)) && p.policy.AllowsAll(p.set, perm, server) &&
-		(list != jsonrpc.Tools || !p.policy.Narrows(p.set, server))
 }
 
 // scopesFor returns the scopes that would allow what was refused: the fewest that
@@ -178,7 +189,7 @@ func (h *Handler) authenticate(r *http.Request, e *endpoint, now time.Time) (*Pr
 		refusal.challenge = e.challenge("invalid_token", reason.Description(), h.ScopesSupported)
 		return nil, refusal
 	}
-	p := h.newPrincipal(claims)
+	p := h.newPrincipal(claims, e.server)
 	h.tokens.Add(raw, e.server, claims, p)
 	return p, nil
 }

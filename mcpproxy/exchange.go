@@ -91,13 +91,12 @@ func (x *exchange) done(ids ...jsonrpc.ID) {
 // headers only those go along that have a meaning there; what the gateway itself
 // has to say is set last.
 func (x *exchange) prepare() {
-	r, given := x.request, x.request.Header
+	r, h := x.request, x.request.Header
 	target := *x.server.target
 	r.URL, r.RequestURI = &target, x.server.Path
-	r.Header = make(http.Header, len(given)+6)
-	for name, values := range given {
-		if x.forwards(name) {
-			r.Header[name] = values
+	for name := range h {
+		if !x.forwards(name) {
+			delete(h, name)
 		}
 	}
 
@@ -106,7 +105,6 @@ func (x *exchange) prepare() {
 	// asked for, it must not be passed off as X-Forwarded-Host.
 	r.Host = x.server.Host
 
-	h := r.Header
 	h["X-Forwarded-Host"] = nil
 	if x.session != nil {
 		h.Set(mcp.HeaderSessionID, x.session.UpstreamID)

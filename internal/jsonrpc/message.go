@@ -93,7 +93,7 @@ func (r *reader) message(m *Message) error {
 		return err
 	}
 	var (
-		n                                   = names{deciding: messageNames}
+		n                                   = names{messageNames, len(r.names)}
 		version, hasMethod, hasID, idIsNull bool
 		hasResult, hasError                 bool
 	)

@@ -26,7 +26,7 @@ func (r *reader) params(p *Params) error {
 		return err
 	}
 	p.Present = true
-	n := names{deciding: paramNames}
+	n := names{paramNames, len(r.names)}
 	for {
 		name, ok, err := r.next(&n)
 		if err != nil || !ok {
@@ -76,7 +76,7 @@ func (r *reader) ref(ref *Ref) error {
 		return err
 	}
 	ref.Present = true
-	n := names{deciding: refNames}
+	n := names{refNames, len(r.names)}
 	for {
 		name, ok, err := r.next(&n)
 		if err != nil || !ok {
@@ -104,7 +104,7 @@ func (r *reader) meta(m *Meta) error {
 		return err
 	}
 	m.Present = true
-	n := names{deciding: metaNames}
+	n := names{metaNames, len(r.names)}
 	for {
 		name, ok, err := r.next(&n)
 		if err != nil || !ok {
@@ -132,7 +132,7 @@ func (r *reader) notifications(f *Notifications) error {
 		return err
 	}
 	f.Present = true
-	n := names{deciding: notificationNames}
+	n := names{notificationNames, len(r.names)}
 	for {
 		name, ok, err := r.next(&n)
 		if err != nil || !ok {

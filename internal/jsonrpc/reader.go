@@ -21,6 +21,8 @@ type reader struct {
 	dec  jsontext.Decoder
 	buf  bytes.Buffer
 	body []byte
+	// names are the names read in the objects that decide and are not at their end.
+	names [][]byte
 	// answers is whether results are read too.
 	answers bool
 	fault   *Error
@@ -39,6 +41,8 @@ func newReader(body []byte, answers bool) *reader {
 // release gives the reader back, holding on to nothing of the body.
 func (r *reader) release() {
 	r.buf, r.body, r.fault = bytes.Buffer{}, nil, nil
+	clear(r.names[:cap(r.names)])
+	r.names = r.names[:0]
 	r.dec.Reset(&r.buf)
 	readers.Put(r)
 }
@@ -163,17 +167,17 @@ func (r *reader) identifier() (ID, error) {
 	return ID(v), nil
 }
 
-// names keeps the names of one object that decides: those it decides by, and
-// those read so far.
+// names is about one object that decides: by which names it does, and from where in
+// the reader's names those stand that were read so far.
 type names struct {
 	deciding []string
-	seen     [MaxMembers][]byte
-	count    int
+	from     int
 }
 
 // next reads the next member's name, or the end of the object and ok=false.
 func (r *reader) next(n *names) (name []byte, ok bool, err error) {
 	if r.dec.PeekKind() == '}' {
+		r.names = r.names[:n.from]
 		_, err = r.token()
 		return nil, false, err
 	}
@@ -189,17 +193,17 @@ func (r *reader) next(n *names) (name []byte, ok bool, err error) {
 			r.refuse(CodeInvalidRequest, "json_case_variant", "a member differs only in case from "+d)
 		}
 	}
-	if n.count == MaxMembers {
+	seen := r.names[n.from:]
+	if len(seen) == MaxMembers {
 		r.refuse(CodeInvalidRequest, "json_members", "an object has too many members")
 		return name, true, nil
 	}
-	for _, s := range n.seen[:n.count] {
+	for _, s := range seen {
 		if bytes.EqualFold(s, name) {
 			r.refuse(CodeInvalidRequest, "json_case_variant", "two members of an object differ only in case")
 		}
 	}
-	n.seen[n.count] = name
-	n.count++
+	r.names = append(r.names, name)
 	return name, true, nil
 }
 

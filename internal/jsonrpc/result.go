@@ -74,7 +74,7 @@ func (r *reader) result(result *Result) error {
 		return err
 	}
 	result.inside, result.empty = inside, true
-	n := names{deciding: resultNames}
+	n := names{resultNames, len(r.names)}
 	for {
 		name, ok, err := r.next(&n)
 		if err != nil || !ok {
@@ -131,7 +131,7 @@ func (r *reader) list(result *Result, list List, key []string) error {
 		}
 		item := Item{at: span{from: int(r.dec.InputOffset()) - 1}}
 		var found Text
-		n := names{deciding: key}
+		n := names{key, len(r.names)}
 		for {
 			name, ok, err := r.next(&n)
 			if err != nil {
