@@ -206,8 +206,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return nil
 	}
 	conceal(r.Header)
+	// The server ends the context of each request when it is over, and ours with
+	// it; to do so here would only be done twice.
 	ctx, cancel := context.WithCancelCause(r.Context())
-	defer cancel(nil)
 	caddyhttp.SetVar(ctx, callVar, call)
 
 	a := newAnswer(w, call, h.MaxAnswer, cancel)

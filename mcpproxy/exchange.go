@@ -110,11 +110,13 @@ func (x *exchange) prepare() {
 		h.Set(mcp.HeaderSessionID, x.session.UpstreamID)
 	}
 	// An answer that may have to be looked into must not be compressed.
-	h.Set("Accept-Encoding", "identity")
+	h["Accept-Encoding"] = uncompressed
 	maps.Copy(h, x.call.Principal.Identity)
 
 	r.Trailer = nil
 }
+
+var uncompressed = []string{"identity"}
 
 // forwards reports whether a header of the client goes to the server.
 func (x *exchange) forwards(name string) bool {

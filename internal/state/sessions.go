@@ -7,6 +7,7 @@ import (
 	"hash/maphash"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/jsonrpc"
@@ -32,11 +33,11 @@ type Limits struct {
 // Sessions is the table of the MCP sessions that the gateway made (MCP 2025-03-26
 // to 2025-11-25, session management). It is safe for concurrent use.
 type Sessions struct {
-	mu     sync.Mutex
+	mu     sync.RWMutex
 	limits Limits
 	byID   map[string]*Session
-	// used has every session, the one used last in front; owned the same for each
-	// owner.
+	// used has every session, the one used last in front, to within a second; owned
+	// the same for each owner.
 	used  *list.List
 	owned map[Owner]*list.List
 }
@@ -51,13 +52,15 @@ type Session struct {
 	Upstream string
 	Created  time.Time
 
+	// lastUsed is in nanoseconds since 1970, uses how many requests are running.
+	lastUsed atomic.Int64
+	uses     atomic.Int64
+	version  atomic.Value // mcp.Version
+
 	// The table's lock guards these.
-	lastUsed        time.Time
-	uses            int
 	inUsed, inOwned *list.Element
 
-	mu      sync.Mutex
-	version mcp.Version
+	mu sync.Mutex
 	// asked are the server's requests that were relayed and not yet answered, open
 	// the client's that were forwarded and whose answer has not been seen; both by
 	// the id's key.
@@ -109,7 +112,8 @@ func (t *Sessions) Len() int {
 // Add makes a session's ID and enters it.
 func (t *Sessions) Add(s *Session, now time.Time) {
 	s.ID = rand.Text()
-	s.Created, s.lastUsed = now, now
+	s.Created = now
+	s.lastUsed.Store(now.UnixNano())
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.byID[s.ID] = s
@@ -127,29 +131,29 @@ func (t *Sessions) Add(s *Session, now time.Time) {
 // is somebody else's is as unknown as one that never was. It does not idle until
 // Release.
 func (t *Sessions) Use(id string, owner Owner, server string, now time.Time) *Session {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	t.mu.RLock()
 	s := t.byID[id]
 	if s == nil || s.Owner != owner || s.Server != server {
+		t.mu.RUnlock()
 		return nil
 	}
-	if t.over(s, now) {
-		t.remove(s)
+	over := t.over(s, now)
+	if !over {
+		s.uses.Add(1)
+	}
+	t.mu.RUnlock()
+	if over {
+		t.Remove(s)
 		return nil
 	}
-	s.uses++
 	t.touch(s, now)
 	return s
 }
 
 // Release ends what Use began.
 func (t *Sessions) Release(s *Session, now time.Time) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	s.uses--
-	if t.byID[s.ID] == s {
-		t.touch(s, now)
-	}
+	t.touch(s, now)
+	s.uses.Add(-1)
 }
 
 // Remove ends a session.
@@ -161,15 +165,24 @@ func (t *Sessions) Remove(s *Session) {
 	}
 }
 
+// touch notes a use. The order is kept to within a second, so that not every request
+// has to wait for its place in it.
 func (t *Sessions) touch(s *Session, now time.Time) {
-	s.lastUsed = now
-	t.used.MoveToFront(s.inUsed)
-	t.owned[s.Owner].MoveToFront(s.inOwned)
+	at := now.UnixNano()
+	if at-s.lastUsed.Swap(at) < int64(time.Second) {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.byID[s.ID] == s {
+		t.used.MoveToFront(s.inUsed)
+		t.owned[s.Owner].MoveToFront(s.inOwned)
+	}
 }
 
 func (t *Sessions) over(s *Session, now time.Time) bool {
 	return now.Sub(s.Created) >= t.limits.Life ||
-		s.uses == 0 && now.Sub(s.lastUsed) >= t.limits.Idle
+		s.uses.Load() == 0 && now.UnixNano()-s.lastUsed.Load() >= int64(t.limits.Idle)
 }
 
 // shrink drops what is over at the cold end, and what is too many.
@@ -256,17 +269,12 @@ func (s *Session) leave(set *map[string]struct{}, id jsonrpc.ID) bool {
 // Negotiated returns the revision that initialize negotiated; empty while its
 // answer is still under way.
 func (s *Session) Negotiated() mcp.Version {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.version
+	v, _ := s.version.Load().(mcp.Version)
+	return v
 }
 
 // SetNegotiated sets it.
-func (s *Session) SetNegotiated(v mcp.Version) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.version = v
-}
+func (s *Session) SetNegotiated(v mcp.Version) { s.version.Store(v) }
 
 // Relayed notes the id of an event that the session's owner was sent.
 func (s *Session) Relayed(event []byte) {

@@ -99,7 +99,7 @@ func TestLimits(t *testing.T) {
 	for range limits.PerOwner - 2 {
 		add(table, alice, "a", start)
 	}
-	table.Use(first.ID, alice, "a", start) // so that second is the coldest
+	table.Use(first.ID, alice, "a", start.Add(time.Second)) // so that second is the coldest
 	add(table, alice, "a", start)
 	if table.Use(first.ID, alice, "a", start) == nil || table.Use(second.ID, alice, "a", start) != nil {
 		t.Error("one too many of an owner did not end the coldest of that owner")
@@ -178,4 +178,18 @@ func TestWasRelayed(t *testing.T) {
 	if mine.WasRelayed("1") || !mine.WasRelayed("e0") || len(mine.events) != maxEvents {
 		t.Error("want the last events and no more")
 	}
+}
+
+func BenchmarkUse(b *testing.B) {
+	table := NewSessions(Limits{Idle: time.Minute, Life: time.Hour, Max: 100000, PerOwner: 100000})
+	for range 10000 {
+		add(table, alice, "a", start)
+	}
+	s := add(table, alice, "a", start)
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			table.Release(table.Use(s.ID, alice, "a", start), start)
+		}
+	})
 }
