@@ -122,8 +122,16 @@ func parseReverseProxy(h httpcaddyfile.Helper, d *caddyfile.Dispenser) (*reverse
 	if err := proxy.FinalizeUnmarshalCaddyfile(h); err != nil {
 		return nil, err
 	}
+	if proxy.RequestBuffers == 0 {
+		// The body is in memory already. If the proxy knows that, it sends it in
+		// one piece with the header, instead of the header first.
+		proxy.RequestBuffers = requestBuffers
+	}
 	return proxy, nil
 }
+
+// requestBuffers is the size in bytes of a request that is sent in one piece.
+const requestBuffers = 64 << 10
 
 // keepSessions has the requests of a session go to the upstream that made it, and
 // all others where the user's own policy wants them.
