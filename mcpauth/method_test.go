@@ -2,6 +2,7 @@ package mcpauth
 
 import (
 	"encoding/json"
+	"slices"
 	"testing"
 )
 
@@ -31,10 +32,8 @@ func hasMethod(value any) bool {
 			}
 		}
 	case []any:
-		for _, inner := range value {
-			if hasMethod(inner) {
-				return true
-			}
+		if slices.ContainsFunc(value, hasMethod) {
+			return true
 		}
 	}
 	return false
