@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"go.uber.org/zap"
+
 	"github.com/caddymcp/caddy-mcp-gateway/internal/jsonrpc"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/policy"
@@ -195,6 +197,10 @@ func (c *Call) carry(body []byte) (verdict, error) {
 			if f, ok := c.filterFor(m); ok {
 				sent = m.AppendFiltered(nil, body, f)
 			}
+			if !c.mayBeAsked(m.Result.Asks) {
+				c.logger.Error("input request of the server is not allowed", zap.String("server", c.Server), zap.Strings("methods", m.Result.Asks))
+				sent = jsonrpc.AppendError(nil, m.ID, mcp.CodeForbidden, "the server asks for what it may not", "reason", "input_forbidden")
+			}
 		}
 		out = append(out, sent)
 	}
@@ -223,6 +229,19 @@ func (c *Call) filterFor(m *jsonrpc.Message) (jsonrpc.Filter, bool) {
 	}
 	f.Private = c.Version.Modern()
 	return f, !all
+}
+
+// mayBeAsked decides whether a server may have these methods answered by the
+// principal's client. In a result they are those that were requests of the server in
+// the revisions before.
+func (c *Call) mayBeAsked(methods []string) bool {
+	for _, name := range methods {
+		method := mcp.Lookup(name, mcp.Server, jsonrpc.Request, mcp.V20251125)
+		if method == nil || !c.Principal.may(method.Permission, c.Server, policy.KindNone, "") {
+			return false
+		}
+	}
+	return true
 }
 
 // mayReceive decides whether the principal's client may be sent a request or

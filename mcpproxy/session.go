@@ -49,9 +49,14 @@ func (x *exchange) enterWithout() (bool, *mcpauth.Refusal) {
 		if m.Kind == jsonrpc.Response {
 			return false, x.unasked()
 		}
-		if m.Method == "notifications/cancelled" || m.Method == "notifications/progress" {
-			return false, nil
+		if m.Method != "notifications/cancelled" && m.Method != "notifications/progress" {
+			continue
 		}
+		if x.call.Batch {
+			// To leave it out would lose what it came with.
+			return false, x.call.Refuse(http.StatusBadRequest, jsonrpc.CodeInvalidRequest, "batch", m.Method+" needs a session in a batch")
+		}
+		return false, nil
 	}
 	return true, nil
 }

@@ -100,6 +100,7 @@ func TestFraming(t *testing.T) {
 		{"A13 a batch in 2026-07-28", as(batch(modern("tools/list", "")), modernHeaders("tools/list", "")...), noBatch},
 		{"A13 a modern message in a legacy batch", as(batch(ping, modern("tools/list", ""))), noBatch},
 		{"A14 an empty batch", as("[]"), want{400, -32600, "batch_empty"}},
+		{"A14 a cancellation in a batch without a session", as(batch(ping, `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":9}}`)), want{400, -32600, "batch"}},
 		{"A14 a nested batch", as(batch(batch(callTool("admin")))), wrongShape},
 		{"A14 requests and responses", as(batch(answer, callTool("ok"))), want{400, -32600, "batch_mixed"}},
 		{"A14 initialize in a batch", as(batch(initialize("2025-03-26"))), want{400, -32600, "batch_initialize"}},

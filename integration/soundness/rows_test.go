@@ -32,7 +32,7 @@ var later = []struct{ row, why string }{
 	{"F5", "tasks are not carried"},
 	{"F6", "requestState passes verbatim between one client and one server; every retry is judged anew as any call is"},
 	{"F7", "requestState passes verbatim between one client and one server"},
-	{"F8", "input requests inside results are not judged yet; client.* covers the server's own requests"},
+	{"F8", "tested with the handler, in mcpauth: client.* decides; the kinds that the client declared are not known here"},
 	{"F9", "kinds of results are not judged yet"},
 	{"H1", "tested with the handler, in wellknown"},
 	{"H2", "tested with the handler, in wellknown, and here for the peer sigbit's bug"},

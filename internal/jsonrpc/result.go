@@ -25,6 +25,9 @@ type Result struct {
 	Present bool
 	// Lists are the lists found, in the order they stand.
 	Lists []Items
+	// Asks are the methods of the requests that the result has for the client
+	// (MCP 2026-07-28, multi round-trip requests).
+	Asks []string
 	// ProtocolVersion is what initialize negotiated.
 	ProtocolVersion Text
 	// cacheScope is the value's place, empty when absent; inside is the offset
@@ -56,7 +59,9 @@ func (s span) of(body []byte) []byte { return body[s.from:s.to] }
 var (
 	resultNames = []string{
 		"tools", "prompts", "resources", "resourceTemplates", "contents", "cacheScope", "protocolVersion",
+		"inputRequests",
 	}
+	askNames       = []string{"method"}
 	nameKey        = []string{"name"}
 	uriKey         = []string{"uri"}
 	uriTemplateKey = []string{"uriTemplate"}
@@ -92,6 +97,8 @@ func (r *reader) result(result *Result) error {
 			err = r.list(result, ResourceTemplates, uriTemplateKey)
 		case "contents":
 			err = r.list(result, Contents, uriKey)
+		case "inputRequests":
+			err = r.asks(result)
 		case "cacheScope":
 			var v []byte
 			v, err = r.value()
@@ -109,6 +116,49 @@ func (r *reader) result(result *Result) error {
 		if err != nil {
 			return err
 		}
+	}
+}
+
+// asks reads the requests that a result has for the client, by names of the server's.
+func (r *reader) asks(result *Result) error {
+	ok, err := r.open('{', "inputRequests must be an object")
+	if !ok || err != nil {
+		return err
+	}
+	requests := names{nil, len(r.names)}
+	for {
+		_, ok, err := r.next(&requests)
+		if err != nil || !ok {
+			return err
+		}
+		if ok, err = r.open('{', "an input request must be an object"); err != nil {
+			return err
+		}
+		if !ok {
+			continue
+		}
+		var method Text
+		for n := (names{askNames, len(r.names)}); ; {
+			name, ok, err := r.next(&n)
+			if err != nil {
+				return err
+			}
+			if !ok {
+				break
+			}
+			if string(name) == "method" {
+				method, err = r.text("method")
+			} else {
+				_, err = r.value()
+			}
+			if err != nil {
+				return err
+			}
+		}
+		if !method.Present {
+			r.refuse(CodeInvalidParams, "input_request", "an input request has no method")
+		}
+		result.Asks = append(result.Asks, method.Value)
 	}
 }
 
