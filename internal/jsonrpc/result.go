@@ -137,6 +137,12 @@ func (r *reader) member(before int) (member, error) {
 	return member{span{end - len(v), end}, span{before, end}}, err
 }
 
+// HasNextCursor reports whether the result has a nextCursor, of whatever type.
+func (r *Result) HasNextCursor() bool { return r.nextCursor.value.to > 0 }
+
+// HasInstructions reports whether the result has instructions, of whatever type.
+func (r *Result) HasInstructions() bool { return r.instructions.value.to > 0 }
+
 // asks reads the requests that a result has for the client, by names of the server's.
 func (r *reader) asks(result *Result) error {
 	ok, err := r.open('{', "inputRequests must be an object")
