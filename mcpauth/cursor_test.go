@@ -76,8 +76,10 @@ func listing(method, cursor string) string {
 }
 
 var paged = []struct{ method, member string }{
-	{"tools/list", "tools"}, {"prompts/list", "prompts"},
-	{"resources/list", "resources"}, {"resources/templates/list", "resourceTemplates"},
+	{"tools/list", "tools"},
+	{"prompts/list", "prompts"},
+	{"resources/list", "resources"},
+	{"resources/templates/list", "resourceTemplates"},
 }
 
 // TestCursors: whom a list hides something from gets the server's cursor sealed, and
@@ -132,6 +134,10 @@ func TestCursorsInBatches(t *testing.T) {
 	prompts, tools := cursorOf(t, string(answers[0])), cursorOf(t, string(answers[1]))
 	if _, sent := p.ask(t, reader, batch(tools, prompts)); sent != batch("drop t", "drop p") {
 		t.Errorf("the server received %s", sent)
+	}
+	p.answer = `[{"jsonrpc":"2.0","id":1,"result":{"nextCursor":"drop t"}}]`
+	if answer, _ := p.ask(t, reader, batch(tools, prompts)); strings.Contains(answer, "drop") {
+		t.Errorf("without the list, received %s", answer)
 	}
 	answer, sent := p.ask(t, reader, batch(prompts, tools))
 	if reasonOf(answer) != "cursor" || strings.Contains(answer, `"id"`) || sent != "" {
@@ -372,5 +378,35 @@ func TestPagesLeaveNothing(t *testing.T) {
 	before := walk(100)
 	if after := walk(2000); after > before+1<<20 { // they are 28 MB
 		t.Errorf("%d bytes are held after 100 pages, %d after 2000 more", before, after)
+	}
+}
+
+// BenchmarkFilteredList is a tools/list of 1,000 tools of about 1 KB, of which the
+// principal sees one, with a cursor.
+func BenchmarkFilteredList(b *testing.B) {
+	h := provisioned(b, gateConfig(nil))
+	token := tokenOf(b, "reader", nil)
+	tools := []string{`{"name":"list"}`}
+	for i := range 1000 {
+		tools = append(tools, fmt.Sprintf(`{"name":"drop_%d","description":%q,"inputSchema":{"type":"object","properties":{"a":{"type":"string"}}}}`, i, strings.Repeat("d", 900)))
+	}
+	answer := []byte(`{"jsonrpc":"2.0","id":1,"result":{"tools":[` + strings.Join(tools, ",") + `],"nextCursor":"after drop_999"}}`)
+	next := caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Content-Length", fmt.Sprint(len(answer)))
+		_, err := w.Write(answer)
+		return err
+	})
+	server := new(caddyhttp.Server)
+	b.ReportAllocs()
+	b.SetBytes(int64(len(answer)))
+	for b.Loop() {
+		r := httptest.NewRequest(http.MethodPost, gateURL+"/mcp", strings.NewReader(listing("tools/list", "")))
+		r.Header.Set("Authorization", "Bearer "+token)
+		r.Header.Set("Content-Type", "application/json")
+		w := httptest.NewRecorder()
+		if err := h.ServeHTTP(w, caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, server), next); err != nil || w.Body.Len() > 1000 {
+			b.Fatal(err, w.Body.Len())
+		}
 	}
 }

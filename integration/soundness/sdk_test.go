@@ -40,8 +40,8 @@ func paginated() *mcp.Server {
 
 // tap sends a person's requests through the gateway and keeps what comes back.
 type tap struct {
-	base   http.RoundTripper
-	token  string
+	base  http.RoundTripper
+	token string
 
 	mu     sync.Mutex
 	bodies [][]byte
