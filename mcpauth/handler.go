@@ -304,7 +304,8 @@ func (h *Handler) log(r *http.Request, c *Call, f *Refusal) {
 	}
 	if len(c.Messages) == 1 {
 		m := &c.Messages[0]
-		fields = append(fields, zap.String("method", clip(m.Method)), zap.String("name", clip(objectName(m))))
+		_, name := c.object(m)
+		fields = append(fields, zap.String("method", clip(m.Method)), zap.String("name", clip(name)))
 	}
 	if c.rule != nil {
 		fields = append(fields, zap.String("role", c.rule.Role), zap.String("rule", c.rule.Source))
