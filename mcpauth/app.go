@@ -24,7 +24,11 @@ func init() {
 type App struct {
 	// Environment names what this gateway is for, such as production. A token that
 	// names another one in its claim env is refused; one that names none is not.
-	// Default: tokens' claims are not looked at.
+	// In the environment development, and in no other, a configuration with a weak
+	// or well-known secret, or with an issuer whose name or keys have plain http
+	// URLs, is loaded with a warning instead of being refused. Placeholders are
+	// expanded when the configuration is loaded. Default: none; tokens' claims are
+	// not looked at, and the gateway is not one for development.
 	Environment string `json:"environment,omitempty"`
 
 	// Sessions bounds the table of MCP sessions (MCP 2025-03-26 to 2025-11-25).
@@ -83,6 +87,10 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 func (a *App) Provision(ctx caddy.Context) error {
 	if a.Sessions == nil {
 		a.Sessions = new(SessionLimits)
+	}
+	var err error
+	if a.Environment, err = caddy.NewReplacer().ReplaceOrErr(a.Environment, true, true); err != nil {
+		return fmt.Errorf("environment: %w", err)
 	}
 	l := a.Sessions
 	for _, d := range []struct {

@@ -64,13 +64,17 @@ func gateConfig(change map[string]any) string {
 // tokenOf makes a token of somebody with that role; change overrides its claims.
 func tokenOf(t testing.TB, role string, change map[string]any) string {
 	t.Helper()
+	return signed(t, []byte(gateSecret), tokenClaims(role, change))
+}
+
+func tokenClaims(role string, change map[string]any) map[string]any {
 	claims := map[string]any{
 		"iss": gateIssuer, "aud": gateURL, "sub": "somebody", "jti": "t-1",
 		"exp": time.Now().Add(time.Hour).Unix(), "roles": []string{role},
 	}
 	maps.Copy(claims, change)
 	maps.DeleteFunc(claims, func(_ string, value any) bool { return value == nil })
-	return signed(t, []byte(gateSecret), claims)
+	return claims
 }
 
 // gate is mcp_auth in front of a server that the test plays.
@@ -83,7 +87,12 @@ type gate struct {
 
 func newGate(t *testing.T, change map[string]any, server caddyhttp.HandlerFunc) *gate {
 	t.Helper()
-	g := &gate{handler: provisioned(t, gateConfig(change)), errs: make(chan error, 100)}
+	return gateOf(t, provisioned(t, gateConfig(change)), server)
+}
+
+func gateOf(t *testing.T, h *Handler, server caddyhttp.HandlerFunc) *gate {
+	t.Helper()
+	g := &gate{handler: h, errs: make(chan error, 100)}
 	g.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, new(caddyhttp.Server))
 		err := g.handler.ServeHTTP(w, r, server)

@@ -146,11 +146,16 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.policy, err = policy.Compile(h.Roles); err != nil {
 		return err
 	}
+	loaded, err := ctx.App("mcp_gateway")
+	if err != nil {
+		return err
+	}
+	app := loaded.(*App)
 	if len(h.Issuers) == 0 {
 		return errors.New("no issuer of access tokens is configured; without one nobody can be let in")
 	}
 	for _, issuer := range h.Issuers {
-		if err := issuer.Provision(ctx); err != nil {
+		if err := issuer.Provision(token.WithEnvironment(ctx, token.Environment(app.Environment))); err != nil {
 			return fmt.Errorf("issuer %s: %w", issuer.Issuer, err)
 		}
 	}
@@ -158,12 +163,6 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	h.tokens = token.NewCache[*Principal](h.TokenCache)
-
-	loaded, err := ctx.App("mcp_gateway")
-	if err != nil {
-		return err
-	}
-	app := loaded.(*App)
 	app.Check("keys", h.verifier.Ready)
 	h.verifier.Environment = app.Environment
 	h.usage = app.shared.usage
