@@ -32,6 +32,13 @@ import (
 //			leeway      <duration>
 //			token_scope off | { ... }
 //		}
+//		authenticated {
+//			claim <name> <placeholder> [<separator>]
+//		}
+//		trusted_header <name> {
+//			from  <peers...>
+//			claim <name> <header> [<separator>]
+//		}
 //		visibility <server> public | team <id> | private <subject>
 //		role <name> {
 //			when  <claim> <values...>
@@ -55,9 +62,11 @@ func parseAuth(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 }
 
 var authWords = words{
-	"issuer":     {parseIssuer, false},
-	"role":       {parseRole, false},
-	"visibility": {parseVisibility, false},
+	"issuer":         {parseIssuer, false},
+	"authenticated":  {parseAuthenticated, true},
+	"trusted_header": {parseTrustedHeader, true},
+	"role":           {parseRole, false},
+	"visibility":     {parseVisibility, false},
 	"allowed_origins": {func(b *block, d *caddyfile.Dispenser) (err error) {
 		b.auth.AllowedOrigins, err = list(d)
 		return err

@@ -116,7 +116,9 @@ func (a *answer) WriteHeader(status int) {
 	case stream:
 		header.Del("Content-Length")
 		a.events = sse.NewScanner(a.limit)
-		a.expiry = time.AfterFunc(time.Until(a.call.Principal.Deadline()), func() { a.cancel(errTokenOver) })
+		if deadline := a.call.Principal.Deadline(); !deadline.IsZero() {
+			a.expiry = time.AfterFunc(time.Until(deadline), func() { a.cancel(errTokenOver) })
+		}
 	case whole:
 		if n, err := strconv.Atoi(header.Get("Content-Length")); err == nil && n <= a.limit {
 			a.body = make([]byte, 0, n)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/scope"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
 )
 
 func init() {
@@ -163,6 +164,10 @@ func (a *App) Cleanup() error {
 
 // SessionTable returns the table of sessions.
 func (a *App) SessionTable() *state.Sessions { return a.shared.sessions }
+
+// Development reports whether the gateway is for development alone, where what is
+// unsafe is only warned of.
+func (a *App) Development() bool { return token.Environment(a.Environment) == token.Development }
 
 // Check has /ready ask a question under a name. Modules call it in Provision.
 func (a *App) Check(name string, ready func(now time.Time) error) {
