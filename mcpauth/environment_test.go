@@ -36,7 +36,7 @@ func loadFor(t *testing.T, environment string, change map[string]any) (h *Handle
 	ctx, cancel := caddy.NewContext(configured)
 	t.Cleanup(cancel)
 	loaded, err := ctx.LoadModuleByID("http.handlers.mcp_auth", json.RawMessage(gateConfig(change)))
-	text, _ := os.ReadFile(file) //nolint:errcheck // there is none if nothing was logged
+	text, _ := os.ReadFile(file) // there is none if nothing was logged
 	if err != nil {
 		return nil, string(text), err
 	}
