@@ -40,7 +40,7 @@ func readme(t *testing.T, language string) []string {
 // without the machines it names: it is adapted without a warning, formatted as
 // caddy fmt would, and every module of it is provisioned.
 func TestREADMECaddyfiles(t *testing.T) {
-	t.Setenv("JWT_SECRET", strings.Repeat("s", 32))
+	t.Setenv("JWT_SECRET", "2f8Jq0Zs-not-a-secret-Ww3kT9bYh6")
 	t.Setenv("TICKETS_KEY", "k")
 	t.Setenv("XDG_DATA_HOME", t.TempDir())
 	for _, source := range readme(t, "caddyfile") {

@@ -13,7 +13,8 @@ import (
 )
 
 // parseGateway sets up the whole gateway. It takes every word of mcp_well_known,
-// mcp_auth and mcp_proxy; the issuers are the authorization servers. So
+// mcp_auth and mcp_proxy; the issuers are the authorization servers, and without one
+// no metadata of resources is published. So
 //
 //	mcp_gateway {
 //		public_url https://mcp.example.com
@@ -60,6 +61,8 @@ func parseGateway(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	if err := b.parse(h.Dispenser, gatewayWords, needPublicURL, needIssuer, needUpstream); err != nil {
 		return nil, err
 	}
+	// Without an issuer there is no token to be had, and nothing to tell about it.
+	b.wellKnown.DisableMetadata = len(b.auth.Issuers) == 0
 	route := caddyhttp.Route{HandlersRaw: []json.RawMessage{
 		object(&b.wellKnown, "handler", "mcp_well_known"),
 		object(&b.auth, "handler", "mcp_auth"),

@@ -124,7 +124,9 @@ func (a *answer) WriteHeader(status int) {
 	case stream:
 		header.Del("Content-Length")
 		a.events = sse.NewScanner(a.limit)
-		a.expiry = time.AfterFunc(time.Until(a.call.Principal.Deadline()), func() { a.end(errTokenOver) })
+		if deadline := a.call.Principal.Deadline(); !deadline.IsZero() {
+			a.expiry = time.AfterFunc(time.Until(deadline), func() { a.end(errTokenOver) })
+		}
 	case whole:
 		if n, err := strconv.Atoi(header.Get("Content-Length")); err == nil && n <= a.limit {
 			a.body = make([]byte, 0, n)
@@ -284,7 +286,7 @@ func (a *answer) finish() error {
 	}
 	a.mode = pass
 	a.ResponseWriter.WriteHeader(a.status)
-	_, err := a.ResponseWriter.Write(body)
+	_, err := a.ResponseWriter.Write(body) //nolint:gosec // the server's application/json
 	return err
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/internal/seal"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/scope"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
 )
 
 func init() {
@@ -33,7 +34,11 @@ func init() {
 type App struct {
 	// Environment names what this gateway is for, such as production. A token that
 	// names another one in its claim env is refused; one that names none is not.
-	// Default: tokens' claims are not looked at.
+	// In the environment development, and in no other, a configuration with a weak
+	// or well-known secret, or with an issuer whose name or keys have plain http
+	// URLs, is loaded with a warning instead of being refused. Placeholders are
+	// expanded when the configuration is loaded. Default: none; tokens' claims are
+	// not looked at, and the gateway is not one for development.
 	Environment string `json:"environment,omitempty"`
 
 	// Sessions bounds the table of MCP sessions (MCP 2025-03-26 to 2025-11-25).
@@ -109,6 +114,10 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 func (a *App) Provision(ctx caddy.Context) error {
 	if a.Sessions == nil {
 		a.Sessions = new(SessionLimits)
+	}
+	var err error
+	if a.Environment, err = caddy.NewReplacer().ReplaceOrErr(a.Environment, true, true); err != nil {
+		return fmt.Errorf("environment: %w", err)
 	}
 	l := a.Sessions
 	for _, d := range []struct {
@@ -197,6 +206,10 @@ func (a *App) Cleanup() error {
 
 // SessionTable returns the table of sessions.
 func (a *App) SessionTable() *state.Sessions { return a.shared.sessions }
+
+// Development reports whether the gateway is for development alone, where what is
+// unsafe is only warned of.
+func (a *App) Development() bool { return token.Environment(a.Environment) == token.Development }
 
 // Check has /ready ask a question under a name. Modules call it in Provision.
 func (a *App) Check(name string, ready func(now time.Time) error) {

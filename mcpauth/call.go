@@ -90,14 +90,35 @@ func (c *Call) request(r *http.Request) *http.Request {
 	return r
 }
 
-// objectName is the name or URI of what a message is about, if it is about one.
-func objectName(m *jsonrpc.Message) string {
-	for _, text := range []jsonrpc.Text{m.Params.Name, m.Params.URI, m.Params.Ref.Name, m.Params.Ref.URI} {
-		if text.Present {
-			return text.Value
-		}
+// object is what a message is about: the name or URI that is judged, whatever other
+// names it holds.
+func (c *Call) object(m *jsonrpc.Message) (policy.ObjectKind, string) {
+	method := mcp.Lookup(m.Method, mcp.Client, m.Kind, c.Version)
+	if method == nil {
+		return policy.KindNone, ""
 	}
-	return ""
+	switch method.Object {
+	case mcp.Tool, mcp.Prompt:
+		return policy.KindName, m.Params.Name.Value
+	case mcp.Resource:
+		return policy.KindURI, m.Params.URI.Value
+	case mcp.Reference:
+		if ref := &m.Params.Ref; ref.Type.Value == "ref/prompt" {
+			return policy.KindName, ref.Name.Value
+		} else if ref.Type.Value == "ref/resource" {
+			return referenceKind(ref.URI.Value), ref.URI.Value
+		}
+	default:
+	}
+	return policy.KindNone, ""
+}
+
+// referenceKind is what a resource is by the uri of a reference to it.
+func referenceKind(uri string) policy.ObjectKind {
+	if strings.Contains(uri, "{") {
+		return policy.KindTemplate
+	}
+	return policy.KindURI
 }
 
 // placeholder gives the values that the handler's documentation lists.
@@ -117,7 +138,8 @@ func (c *Call) placeholder(key string) (any, bool) {
 			return "", true
 		}
 		if key == "http.mcp.name" {
-			return objectName(&c.Messages[0]), true
+			_, name := c.object(&c.Messages[0])
+			return name, true
 		}
 		return c.Messages[0].Method, true
 	}

@@ -123,10 +123,7 @@ func (c *Call) judgeReference(m *jsonrpc.Message, perm mcp.Permission) *Refusal 
 		}
 		return c.judgeObject(m, mcp.Prompt, perm, policy.KindName, ref.Name.Value)
 	case ref.Type.Value == "ref/resource" && ref.URI.Present && !ref.Name.Present:
-		kind := policy.KindURI
-		if strings.Contains(ref.URI.Value, "{") {
-			kind = policy.KindTemplate
-		}
+		kind := referenceKind(ref.URI.Value)
 		if refusal := c.judgeObject(m, mcp.Resource, mcp.ResourcesRead, kind, ref.URI.Value); refusal != nil {
 			return refusal
 		}

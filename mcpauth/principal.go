@@ -17,8 +17,9 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
 )
 
-// Principal is who a token speaks for at one server, and the roles that gives. It is
-// shared by all requests with that token to that server and does not change.
+// Principal is who a token speaks for at one server, or who was vouched for otherwise,
+// and the roles that gives. It is shared by all requests with that token to that
+// server and does not change.
 type Principal struct {
 	*token.Claims
 	// Roles are the names of the roles, sorted.
@@ -29,6 +30,8 @@ type Principal struct {
 
 	policy *policy.Policy
 	set    policy.RoleSet
+	// vouched is whether it has no token.
+	vouched bool
 	// What is asked of nearly every answer: whether a list needs a filter, and
 	// whether the server may ask the client for anything that it can.
 	seesAll [jsonrpc.Contents + 1]bool
@@ -104,6 +107,9 @@ func (p *Principal) maySee(server string, list jsonrpc.List, key string) bool {
 // are missing, after those the token has, because a client of MCP 2025-11-25 asks
 // anew for exactly what it is told. None means that no scope would help.
 func (p *Principal) scopesFor(asked policy.Question) []string {
+	if p.vouched {
+		return nil
+	}
 	// offline_access is between client and issuer (MCP 2026-07-28, scopes).
 	scopes := slices.DeleteFunc(slices.Clone(p.Scopes), func(s string) bool { return s == "offline_access" })
 	held := len(scopes)
@@ -170,10 +176,11 @@ func (h *Handler) authenticate(r *http.Request, e *endpoint, now time.Time) (*Pr
 		refusal.challenge = e.challenge("invalid_request", refusal.Message, nil)
 		return nil, refusal
 	}
-	if raw == "" {
-		refusal = refuse(http.StatusUnauthorized, mcp.CodeUnauthorized, "token_missing", "an access token is needed")
-		refusal.challenge = e.challenge("", "", h.ScopesSupported)
-		return nil, refusal
+	if p, refusal := h.vouch(r, e, raw != ""); p != nil || refusal != nil {
+		return p, refusal
+	}
+	if raw == "" || len(h.Issuers) == 0 {
+		return nil, h.tokenMissing(e)
 	}
 	if p, ok := h.tokens.Get(raw, e.server, now); ok {
 		return p, nil

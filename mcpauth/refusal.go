@@ -85,7 +85,12 @@ func (e *endpoint) challenge(code, description string, scopes []string) string {
 	if len(scopes) > 0 {
 		b.WriteString(`scope="` + strings.Join(scopes, " ") + `", `)
 	}
-	b.WriteString(`resource_metadata="` + e.metadata + `"`)
+	if e.metadata == "" {
+		// A challenge needs a parameter, and a client nothing to follow.
+		b.WriteString(`realm="` + e.audiences[0] + `"`)
+	} else {
+		b.WriteString(`resource_metadata="` + e.metadata + `"`)
+	}
 	return b.String()
 }
 
