@@ -239,3 +239,31 @@ func TestTasksConcurrently(t *testing.T) {
 		t.Errorf("%d tasks, %d by expiry, %d by use", table.Len(), len(table.over), table.used.Len())
 	}
 }
+
+// A session knows what tasks its open requests ask for, and no others.
+func TestTasking(t *testing.T) {
+	s := add(NewSessions(limits), alice, "a", start)
+	s.Tasking("1", Task{Tool: "never begun"})
+	if _, ok := s.TaskOf("1"); ok {
+		t.Error("a request that is not open asks for a task")
+	}
+	s.Begin("1")
+	s.Tasking("1", Task{Tool: "work", Arguments: bytes.Repeat([]byte(" "), maxSessionsArguments), Known: true})
+	s.Begin(`"1"`)
+	s.Tasking(`"1"`, Task{Tool: "more", Arguments: []byte("{}"), Known: true})
+	if task, ok := s.TaskOf("1.0"); !ok || task.Tool != "work" || !task.Known {
+		t.Errorf("%+v %v", task.Tool, ok)
+	}
+	if task, ok := s.TaskOf(`"1"`); !ok || task.Tool != "more" || task.Known || task.Arguments != nil {
+		t.Errorf("%+v %v, want it without arguments, for which there is no room", task, ok)
+	}
+	s.Done("1")
+	if _, ok := s.TaskOf("1"); ok || s.arguments != 0 {
+		t.Errorf("an answered request still asks for a task; %d bytes are kept", s.arguments)
+	}
+	s.Done("1")
+	s.Done(`"1"`)
+	if len(s.tasking) != 0 || s.arguments != 0 {
+		t.Errorf("%v is kept, %d bytes", s.tasking, s.arguments)
+	}
+}
