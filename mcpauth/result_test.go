@@ -154,3 +154,18 @@ func TestTaskSubscriptions(t *testing.T) {
 		t.Errorf("by a client that knows no tasks: %s", body)
 	}
 }
+
+// A task that a client would host for its server is not begun, because nobody could
+// follow it.
+func TestHostedTasks(t *testing.T) {
+	plain := `data: {"jsonrpc":"2.0","id":"q","method":"sampling/createMessage","params":{"messages":[]}}` + "\n\n"
+	hosted := `data: {"jsonrpc":"2.0","id":"q","method":"sampling/createMessage","params":{"messages":[],"task":{"ttl":1}}}` + "\n\n" +
+		`data: {"jsonrpc":"2.0","id":"r","method":"tasks/get","params":{"taskId":"one"}}` + "\n\n" +
+		`data: {"jsonrpc":"2.0","id":"s","method":"tasks/list"}` + "\n\n"
+	g := newGate(t, nil, says("text/event-stream", hosted+plain))
+	r := g.post(t, tokenOf(t, "admin", nil), askCall)
+	r.Header.Set("Mcp-Protocol-Version", "2025-11-25")
+	if _, body := g.do(t, r); body != plain {
+		t.Errorf("the client received %s", body)
+	}
+}

@@ -146,12 +146,15 @@ func newTaskGate(t *testing.T, server *taskServer) *gate {
 	server.ttl = cmp.Or(server.ttl, "60000")
 	conditional := grant("tools.execute", "notes/work")
 	conditional["if"] = `args.limit < 10 && claims.team == "blue"`
+	careful := grant("tools.execute", "notes/work")
+	careful["if"] = `!has(args.danger)`
 	g := newGate(t, map[string]any{"roles": []any{
 		taskRole("worker", grant("tools.execute", "notes/work", "notes/play"), grant("tasks.read"), grant("tasks.write")),
 		taskRole("idle", grant("tools.execute", "notes/play"), grant("tasks.read"), grant("tasks.write")),
 		taskRole("reader", grant("tools.execute", "notes/work"), grant("tasks.read")),
 		taskRole("plain", grant("tools.execute", "notes/work")),
 		taskRole("blue", conditional, grant("tasks.read"), grant("tasks.write")),
+		taskRole("careful", careful, grant("tasks.read"), grant("tasks.write")),
 	}}, server.serve)
 	g.handler.tasks = state.NewTasks(state.TaskLimits{Life: time.Hour, Max: 1000, PerOwner: 100})
 	return g
@@ -265,7 +268,8 @@ func TestTaskConditions(t *testing.T) {
 			t.Fatalf("beyond the limit: %s", body)
 		}
 		e.start(t, g, blue("blue", "blue"), "work", "small", `,"limit":9`)
-		e.start(t, g, blue("worker", "blue"), "work", "free", `,"limit":9`)
+		e.start(t, g, blue("worker", "blue"), "work", "free", `,"limit":9,"danger":1`)
+		e.start(t, g, blue("careful", "blue"), "work", "safe", `,"limit":9`)
 		for _, tc := range []struct{ role, team, id, want string }{
 			{"blue", "blue", "small", ""},
 			{"worker", "red", "small", ""},
@@ -274,6 +278,10 @@ func TestTaskConditions(t *testing.T) {
 			{"worker", "blue", "free", ""},
 			// Nobody looked at its arguments, so they are not known.
 			{"blue", "blue", "free", "not_found"},
+			{"careful", "", "free", "not_found"},
+			{"careful", "", "safe", ""},
+			{"careful", "", "small", ""},
+			{"blue", "blue", "safe", ""},
 		} {
 			token := blue(tc.role, tc.team)
 			if tc.team == "" {
