@@ -32,10 +32,11 @@ func (c *Call) judgeResult(m *jsonrpc.Message) *Refusal {
 	if r.Created == nil {
 		return nil
 	}
-	if asked != nil && asked.Params.Task {
-		return c.bind(r.Created, c.newTask(asked))
-	}
-	if c.onTask != nil {
+	if asked != nil {
+		if task, ok := c.Tasking(asked); ok {
+			return c.bind(r.Created, task)
+		}
+	} else if c.onTask != nil {
 		if task, ok := c.onTask(m.ID); ok {
 			return c.bind(r.Created, task)
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -77,6 +78,9 @@ func (c *Call) mayFollow(id string) bool {
 // nobody could follow such a task; those after it have servers decide by themselves,
 // and ignore what the client asks for.
 func (c *Call) judgeTasking(m *jsonrpc.Message) *Refusal {
+	if strings.HasPrefix(m.Method, "tasks/") {
+		return nil // the TypeScript SDK 1.x says it again each time it asks for the task
+	}
 	if m.Method != "tools/call" || c.Version < mcp.V20251125 {
 		return c.invalid(m, "task", "this can't be run as a task")
 	}
@@ -107,7 +111,7 @@ func (c *Call) rewritten(body []byte) *Refusal {
 
 // Tasking returns the task that a message asks for, if it does.
 func (c *Call) Tasking(m *jsonrpc.Message) (state.Task, bool) {
-	if !m.Params.Task || c.Version.Modern() {
+	if !m.Params.Task || m.Method != "tools/call" || c.Version.Modern() {
 		return state.Task{}, false
 	}
 	return c.newTask(m), true

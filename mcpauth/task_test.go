@@ -104,8 +104,9 @@ func (e era) start(t *testing.T, g *gate, token, tool, id, arguments string) str
 // about sends a request about a task.
 func (e era) about(t *testing.T, g *gate, token, method, id string) string {
 	t.Helper()
-	// What else names a task does not decide (row F4).
-	return e.send(t, g, token, method, id, fmt.Sprintf(`"taskId":%q,"inputResponses":{}`, id))
+	// What else names a task does not decide (row F4), and some clients say again that
+	// it is one.
+	return e.send(t, g, token, method, id, fmt.Sprintf(`"taskId":%q,"inputResponses":{},"task":{"ttl":1}`, id))
 }
 
 func (e era) send(t *testing.T, g *gate, token, method, name, params string) string {
@@ -360,8 +361,8 @@ func TestTaskPermission(t *testing.T) {
 			t.Errorf("a task in %s: %s", version, body)
 		}
 	}
-	for _, method := range []string{"tools/list", "ping", "tasks/list"} {
-		if body := eras[0].send(t, g, worker, method, "", `"task":{}`); reasonOf(body) != "task" {
+	for _, method := range []string{"tools/list", "ping", "prompts/get"} {
+		if body := eras[0].send(t, g, worker, method, "", `"name":"x","task":{}`); reasonOf(body) != "task" {
 			t.Errorf("%s as a task: %s", method, body)
 		}
 	}
