@@ -11,6 +11,7 @@ import (
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/jsonrpc"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/policy"
 )
 
@@ -31,6 +32,10 @@ type Call struct {
 	Messages []jsonrpc.Message
 	Batch    bool
 	Body     []byte
+	// Prefer is the address of the server's upstream that made the task which the call
+	// is about, if that is known. Upstream is that of the one the call is sent to,
+	// which mcp_proxy sets if it knows it.
+	Prefer, Upstream string
 
 	endpoint *endpoint
 	origin   string
@@ -41,11 +46,15 @@ type Call struct {
 	logger *zap.Logger
 	// continued are the keys of the requests whose cursors were opened.
 	continued []string
+	tasks     *state.Tasks
+	// looked is whether a rule looked at the arguments.
+	looked bool
 
 	// What mcp_proxy wants of the answer.
 	onHeader  func(status int, header http.Header) *Refusal
 	onMessage func(m *jsonrpc.Message, allowed bool) bool
 	onEvent   func(id []byte)
+	onTask    func(id jsonrpc.ID) (state.Task, bool)
 	readJSON  bool
 }
 
@@ -178,6 +187,10 @@ func (c *Call) OnMessage(f func(m *jsonrpc.Message, allowed bool) bool) { c.onMe
 // it.
 func (c *Call) OnEvent(f func(id []byte)) { c.onEvent = f }
 
+// OnTask has f tell which task was asked for by a request that is not one of the
+// call's own: its answer may come here when its stream was broken and is resumed.
+func (c *Call) OnTask(f func(id jsonrpc.ID) (state.Task, bool)) { c.onTask = f }
+
 // ReadJSON has JSON answers read even where there is nothing to filter.
 func (c *Call) ReadJSON() { c.readJSON = true }
 
@@ -204,6 +217,9 @@ func (c *Call) filters() bool {
 func (c *Call) filter() jsonrpc.Filter {
 	return jsonrpc.Filter{
 		Keep: func(list jsonrpc.List, key string) bool {
+			if list == jsonrpc.Tasks {
+				return c.mayFollow(key)
+			}
 			return c.Principal.maySee(c.Server, list, key)
 		},
 		Rewrite: c.narrowTool,

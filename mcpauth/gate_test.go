@@ -136,6 +136,25 @@ func (g *gate) post(t *testing.T, token, body string) *http.Request {
 	return r
 }
 
+// modern is a request as a client of 2026-07-28 sends it, about an object that member
+// of its params names; declared are the client's capabilities.
+func (g *gate) modern(t *testing.T, token, method, member, object, declared string) *http.Request {
+	t.Helper()
+	body, err := json.Marshal(map[string]any{"jsonrpc": "2.0", "id": 1, "method": method, "params": map[string]any{
+		member: object, "_meta": map[string]any{
+			"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": json.RawMessage(declared),
+		},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := g.post(t, token, string(body))
+	r.Header.Set("Mcp-Protocol-Version", "2026-07-28")
+	r.Header.Set("Mcp-Method", method)
+	r.Header.Set("Mcp-Name", object)
+	return r
+}
+
 // do sends a request and reads the whole answer.
 func (g *gate) do(t *testing.T, r *http.Request) (*http.Response, string) {
 	t.Helper()

@@ -15,6 +15,7 @@ import (
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/resource"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/policy"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/scope"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
@@ -118,6 +119,7 @@ type Handler struct {
 	verifier  *token.Verifier
 	tokens    *token.Cache[*Principal]
 	usage     *scope.Usage
+	tasks     *state.Tasks
 
 	// The sources of principals without a token, nil unless configured.
 	authenticated *voucher
@@ -190,7 +192,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.tokens = token.NewCache[*Principal](h.TokenCache)
 	app.Check("keys", h.verifier.Ready)
 	h.verifier.Environment = app.Environment
-	h.usage = app.shared.usage
+	h.usage, h.tasks = app.shared.usage, app.shared.tasks
 	for _, e := range h.endpoints {
 		e.cursors = app.shared.cursors
 	}
@@ -218,7 +220,7 @@ const allowedMethods = "POST, GET, DELETE, OPTIONS"
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	call := &Call{logger: h.logger}
+	call := &Call{logger: h.logger, tasks: h.tasks}
 	answered, refusal := h.admit(call, w, r)
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	if call.Principal != nil {

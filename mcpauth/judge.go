@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"go.uber.org/zap"
-
 	"github.com/caddymcp/caddy-mcp-gateway/internal/jsonrpc"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/policy"
@@ -57,11 +55,13 @@ func (c *Call) judgeMessage(m *jsonrpc.Message) *Refusal {
 		return refuse(http.StatusBadRequest, jsonrpc.CodeInvalidRequest, "batch_initialize", "initialize must not be in a batch")
 	}
 	if m.Params.Task {
-		return c.invalid(m, "task", "tasks are not carried")
+		if refusal := c.judgeTasking(m); refusal != nil {
+			return refusal
+		}
 	}
 	switch method.Object {
 	case mcp.NoObject:
-		if method.List != jsonrpc.NoList {
+		if method.List != jsonrpc.NoList && method.List != jsonrpc.Tasks {
 			return nil // judged item by item
 		}
 		return c.judgeServer(m, method.Permission)
@@ -69,7 +69,10 @@ func (c *Call) judgeMessage(m *jsonrpc.Message) *Refusal {
 		if !m.Params.Name.Present {
 			return c.invalid(m, "name_missing", "params.name is missing")
 		}
-		return c.judgeObject(m, method.Object, method.Permission, policy.KindName, m.Params.Name.Value)
+		if refusal := c.judgeObject(m, method.Object, method.Permission, policy.KindName, m.Params.Name.Value); refusal != nil {
+			return refusal
+		}
+		return c.withoutTasks(m)
 	case mcp.Resource:
 		if !m.Params.URI.Present {
 			return c.invalid(m, "uri_missing", "params.uri is missing")
@@ -79,6 +82,8 @@ func (c *Call) judgeMessage(m *jsonrpc.Message) *Refusal {
 		return c.judgeReference(m, method.Permission)
 	case mcp.Subscription:
 		return c.narrow(m)
+	case mcp.Task:
+		return c.judgeTask(m, method.Permission)
 	default:
 		return unknownMethod(m, c.Version)
 	}
@@ -139,6 +144,9 @@ func (c *Call) narrow(m *jsonrpc.Message) *Refusal {
 	if !asked.Present {
 		return c.invalid(m, "notifications_missing", "params.notifications is missing")
 	}
+	if len(asked.TaskIDs) > 0 && !m.Params.Meta.Declared.Tasks {
+		return undeclaredTasks(m)
+	}
 	some := func(perm mcp.Permission) bool { return p.maySome(perm, c.Server) }
 	allowed := jsonrpc.Notifications{
 		Present:              true,
@@ -151,11 +159,17 @@ func (c *Call) narrow(m *jsonrpc.Message) *Refusal {
 			allowed.ResourceSubscriptions = append(allowed.ResourceSubscriptions, uri)
 		}
 	}
-	if !asked.Unknown && len(asked.TaskIDs) == 0 &&
+	for _, id := range asked.TaskIDs {
+		if c.mayFollow(id) {
+			allowed.TaskIDs = append(allowed.TaskIDs, id)
+		}
+	}
+	if !asked.Unknown &&
 		asked.ToolsListChanged == allowed.ToolsListChanged &&
 		asked.PromptsListChanged == allowed.PromptsListChanged &&
 		asked.ResourcesListChanged == allowed.ResourcesListChanged &&
-		slices.Equal(asked.ResourceSubscriptions, allowed.ResourceSubscriptions) {
+		slices.Equal(asked.ResourceSubscriptions, allowed.ResourceSubscriptions) &&
+		slices.Equal(asked.TaskIDs, allowed.TaskIDs) {
 		return nil
 	}
 	return c.forward(m.AppendNarrowed(make([]byte, 0, len(c.Body)), c.Body, allowed))
@@ -179,7 +193,7 @@ func (c *Call) carry(body []byte) (verdict, error) {
 	var out [][]byte
 	for i := range messages {
 		m := &messages[i]
-		allowed := c.mayReceive(m)
+		allowed, refusal := c.mayReceive(m), c.judgeResult(m)
 		if c.onMessage != nil {
 			allowed = c.onMessage(m, allowed)
 		}
@@ -198,9 +212,8 @@ func (c *Call) carry(body []byte) (verdict, error) {
 			if c.tellsCursor(m) {
 				sent = jsonrpc.AppendError(nil, m.ID, jsonrpc.CodeInvalidParams, "the server does not go on with this list: begin it again", "reason", "cursor")
 			}
-			if !c.mayBeAsked(m.Result.Asks) {
-				c.logger.Error("input request of the server is not allowed", zap.String("server", c.Server), zap.Strings("methods", m.Result.Asks))
-				sent = jsonrpc.AppendError(nil, m.ID, mcp.CodeForbidden, "the server asks for what it may not", "reason", "input_forbidden")
+			if refusal != nil {
+				sent = jsonrpc.AppendError(nil, m.ID, refusal.Code, refusal.Message, "reason", refusal.Reason)
 			}
 		}
 		out = append(out, sent)
@@ -237,19 +250,6 @@ func (c *Call) filterFor(m *jsonrpc.Message, body []byte) (jsonrpc.Filter, bool,
 	return f, !all || cursor.Present || told != nil, nil
 }
 
-// mayBeAsked decides whether a server may have these methods answered by the
-// principal's client. In a result they are those that were requests of the server in
-// the revisions before.
-func (c *Call) mayBeAsked(methods []string) bool {
-	for _, name := range methods {
-		method := mcp.Lookup(name, mcp.Server, jsonrpc.Request, mcp.V20251125)
-		if method == nil || !c.Principal.may(method.Permission, c.Server, policy.KindNone, "") {
-			return false
-		}
-	}
-	return true
-}
-
 // mayReceive decides whether the principal's client may be sent a request or
 // notification of the server.
 func (c *Call) mayReceive(m *jsonrpc.Message) bool {
@@ -261,8 +261,13 @@ func (c *Call) mayReceive(m *jsonrpc.Message) bool {
 		return false
 	}
 	switch {
+	case m.Params.Task:
+		// A task that the client hosts for the server: nobody could follow it.
+		return false
 	case method.Permission == mcp.PermissionNone:
 		return true
+	case method.Object == mcp.Task:
+		return c.mayFollow(m.Params.TaskID.Value) && c.mayBeAsked(m.Params.Asks)
 	case method.Object == mcp.Resource:
 		return c.Principal.may(method.Permission, c.Server, policy.KindURI, m.Params.URI.Value)
 	}

@@ -34,7 +34,7 @@ type Principal struct {
 	vouched bool
 	// What is asked of nearly every answer: whether a list needs a filter, and
 	// whether the server may ask the client for anything that it can.
-	seesAll [jsonrpc.Contents + 1]bool
+	seesAll [jsonrpc.Tasks + 1]bool
 	askable bool
 }
 

@@ -125,6 +125,8 @@ func unknownObject(m *jsonrpc.Message, object mcp.Object, v mcp.Version, name st
 		f.Message = "Unknown tool: " + name
 	case mcp.Prompt:
 		f.Message = "Unknown prompt: " + name
+	case mcp.Task:
+		f.Message = "Task not found"
 	default:
 		f.Message = "Resource not found"
 		f.data = []any{"uri", name}
