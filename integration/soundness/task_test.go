@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -379,10 +380,11 @@ func TestTaskLists(t *testing.T) {
 				w.send(t, k.call(t, worker, "db_x", ids["other tool"], "")).ok(t)
 				task := func(name string) string { return fmt.Sprintf(`{"taskId":%q,"status":"working"}`, ids[name]) }
 				ids["nobody's"] = "task-hidden"
+				place := rand.Text() // where the server's list goes on, with somebody's task
 				page := func(tasks ...string) string {
-					return `{"tasks":[` + strings.Join(tasks, ",") + `],"nextCursor":"n"}`
+					return `{"tasks":[` + strings.Join(tasks, ",") + `],"nextCursor":`
 				}
-				answer := result("1", page(task("theirs"), task("mine"), task("nobody's"), task("other tool")))
+				answer := result("1", page(task("theirs"), task("mine"), task("nobody's"), task("other tool"))+strconv.Quote(place)+"}")
 				if contentType != "application/json" {
 					answer = event(answer)
 				}
@@ -393,9 +395,19 @@ func TestTaskLists(t *testing.T) {
 					lapsed:    page(task("other tool")),
 					colleague: page(task("theirs")),
 				} {
-					r := w.send(t, k.request(t, who, "1", "tasks/list", "", `"cursor":"c"`)).ok(t).unleaked(t)
-					if !strings.Contains(string(r.body), want) {
-						t.Errorf("%s received %s, not %s", who.group, r.body, want)
+					cursor := ""
+					for range 2 { // the second page is asked for with the first one's cursor
+						up.forget()
+						r := w.send(t, k.request(t, who, "1", "tasks/list", "", cursor)).ok(t).unleaked(t)
+						_, next, found := strings.Cut(string(r.body), want)
+						if !found || strings.Contains(string(r.body), place) {
+							t.Errorf("%s received %s, not %s", who.group, r.body, want)
+						}
+						if body := string(up.one(t).body); cursor != "" && !strings.Contains(body, `"cursor":`+strconv.Quote(place)) {
+							t.Errorf("the server received %s", body)
+						}
+						next, _, _ = strings.Cut(next, "}")
+						cursor = `"cursor":` + next
 					}
 				}
 				// A list that nobody asked for tells no more.
