@@ -429,3 +429,34 @@ func TestTaskRequests(t *testing.T) {
 		}
 	}
 }
+
+// TestServerWithoutTasks: a server that says that it hosts no tasks does not know their
+// methods, and so the gateway does not either.
+func TestServerWithoutTasks(t *testing.T) {
+	for _, e := range eras {
+		method := map[string]string{"2025-11-25": "initialize", "2026-07-28": "server/discover"}[e.version]
+		capabilities := "{}"
+		g := newGate(t, nil, func(w http.ResponseWriter, _ *http.Request) error {
+			w.Header().Set("Content-Type", "text/event-stream")
+			_, err := io.WriteString(w, `data: {"jsonrpc":"2.0","id":1,"result":{"capabilities":`+capabilities+"}}\n\n")
+			return err
+		})
+		token := tokenOf(t, "admin", nil)
+		for _, step := range []struct{ capabilities, want string }{
+			{"", "not_found"},
+			{"{}", "unknown_method"},
+			{`{"tasks":{}}`, "not_found"},
+			{`{"tasks":null,"extensions":{"x/y":{}}}`, "unknown_method"},
+			{`{"extensions":{"io.modelcontextprotocol/tasks":{}}}`, "not_found"},
+		} {
+			if capabilities = step.capabilities; capabilities != "" {
+				e.send(t, g, token, method, "", "")
+			}
+			for _, method := range e.methods {
+				if got := reasonOf(e.about(t, g, token, method, "one")); got != step.want {
+					t.Errorf("%s in %s with capabilities %s: %q", method, e.version, capabilities, got)
+				}
+			}
+		}
+	}
+}

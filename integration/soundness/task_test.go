@@ -224,6 +224,34 @@ func TestTasks(t *testing.T) {
 				}
 				up.nothing(t)
 			})
+			run("F1 a server that hosts no tasks", func(t *testing.T, up *upstream) {
+				id := start(t, up, worker, "ok", "")
+				says := func(capabilities string) {
+					t.Helper()
+					ask := k.request(t, worker, "1", "server/discover", "", "")
+					if k.version == v25 {
+						ask = post(t, worker, initialize(v25), "MCP-Protocol-Version: "+v25)
+					}
+					up.replies(func(w http.ResponseWriter, _ *http.Request, got received) {
+						w.Header().Set("Content-Type", "application/json")
+						id := map[bool]string{true: "0", false: "1"}[k.version == v25]
+						_, _ = io.WriteString(w, result(id, `{"protocolVersion":"2025-11-25","supportedVersions":["2026-07-28"],"capabilities":`+capabilities+`}`))
+					})
+					w.send(t, ask).ok(t)
+					up.replies(k.host)
+					up.forget()
+				}
+				defer says(canDo)
+				says(`{"tools":{},"extensions":{}}`)
+				none := map[bool]want{true: unknownMethod, false: unknownModern}[k.version == v25]
+				for _, method := range k.methods {
+					for _, m := range []message{k.about(t, colleague, method, id), k.about(t, colleague, method, "task-none"), k.about(t, lapsed, method, id)} {
+						none.check(t, w.send(t, m))
+					}
+				}
+				up.nothing(t)
+				own(t, up, worker, id) // whatever it says
+			})
 			run("F3 the tool may not be called any more", func(t *testing.T, up *upstream) {
 				id := start(t, up, worker, "ok", "")
 				unknown(t, up, lapsed, id)
