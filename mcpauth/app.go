@@ -86,8 +86,8 @@ type TaskLimits struct {
 	// does not set a shorter time. Default: 24h.
 	Lifetime caddy.Duration `json:"lifetime,omitempty"`
 
-	// Max is how many tasks there may be. One more forgets the one that nobody asked
-	// for for longest. Default: 100000.
+	// Max is how many tasks there may be. One more forgets the one that was not asked
+	// for in the longest time. Default: 100000.
 	Max int `json:"max,omitempty"`
 
 	// MaxPerPrincipal is the same for the tasks of one principal. Default: 1000.

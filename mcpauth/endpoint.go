@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
@@ -31,6 +32,9 @@ type endpoint struct {
 	instructions Instructions
 	// cursors seals those of lists of which not everything may be seen.
 	cursors *seal.Box
+	// taskless is whether the server is known not to host tasks, before 2026-07-28
+	// and since.
+	taskless [2]atomic.Bool
 }
 
 // endpoints returns the endpoints by their path: one for each server, and /mcp for

@@ -59,6 +59,9 @@ func (c *Call) judgeMessage(m *jsonrpc.Message) *Refusal {
 			return refusal
 		}
 	}
+	if m.Method == "server/discover" {
+		c.ReadJSON() // for whether the server hosts tasks
+	}
 	switch method.Object {
 	case mcp.NoObject:
 		if method.List != jsonrpc.NoList && method.List != jsonrpc.Tasks {

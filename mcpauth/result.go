@@ -26,6 +26,9 @@ func (c *Call) judgeResult(m *jsonrpc.Message) *Refusal {
 	if asked != nil && asked.Method == "tasks/get" && r.Task != nil && r.Task.ID == asked.Params.TaskID {
 		c.tasks.Renew(c.Server, r.Task.ID.Value, c.Principal.Owner(), r.Task.TTL, time.Now())
 	}
+	if r.Capabilities && asked != nil && (asked.Method == "server/discover" || asked.Method == "initialize") {
+		c.taskless().Store(!r.HostsTasks)
+	}
 	if c.Version.Modern() {
 		return c.judgeType(r, asked)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -25,25 +26,42 @@ func (c *Call) judgeTask(m *jsonrpc.Message, perm mcp.Permission) *Refusal {
 	if refusal := c.judgeServer(m, perm); refusal != nil {
 		return refusal
 	}
-	if c.Version.Modern() && !m.Params.Meta.Declared.Tasks {
+	if c.Version.Modern() && !m.Params.Meta.Declared.Tasks && !c.taskless().Load() {
 		return undeclaredTasks(m)
 	}
 	task, ok := c.tasks.Find(c.Server, m.Params.TaskID.Value, c.Principal.Owner(), time.Now())
 	if !ok {
-		return unknownObject(m, mcp.Task, c.Version, "")
+		return c.unknownTask(m)
 	}
 	asked := c.made(&task)
 	if !c.mayUse(asked) {
 		if scopes := c.Principal.scopesFor(asked); len(scopes) > 0 {
 			return c.endpoint.insufficient(m.ID, scopes)
 		}
-		return unknownObject(m, mcp.Task, c.Version, "")
+		return c.unknownTask(m)
 	}
 	c.Prefer = task.Upstream
 	if m.Method == "tasks/get" {
 		c.ReadJSON() // for how long the task lives
 	}
 	return nil
+}
+
+// unknownTask answers for any task that the principal may not follow as its server
+// would for one that does not exist.
+func (c *Call) unknownTask(m *jsonrpc.Message) *Refusal {
+	if c.taskless().Load() {
+		return unknownMethod(m, c.Version)
+	}
+	return unknownObject(m, mcp.Task, c.Version, "")
+}
+
+// taskless is whether the server has said, in the call's era, that it hosts no tasks.
+func (c *Call) taskless() *atomic.Bool {
+	if c.Version.Modern() {
+		return &c.endpoint.taskless[1]
+	}
+	return &c.endpoint.taskless[0]
 }
 
 // made is the question that the call was which made a task. It is asked anew each

@@ -2,104 +2,12 @@ package soundness
 
 import (
 	"crypto/rand"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
-	"strconv"
 	"strings"
 	"testing"
-	"time"
-
-	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
 )
-
-var (
-	worker = person{"https://rsa.test", "wanda", "app", "worker"}
-	// colleague may do the same as worker, which is not to see her tasks.
-	colleague = person{"https://rsa.test", "walter", "app", "worker"}
-	follower  = person{"https://rsa.test", "wanda", "app", "follower"}
-	// lapsed is worker without the tool ok.
-	lapsed  = person{"https://rsa.test", "wanda", "app", "lapsed"}
-	limited = person{"https://rsa.test", "wanda", "app", "limited"}
-)
-
-// tasking is how a revision speaks about tasks.
-type tasking struct {
-	version string
-	// methods are those about one task, notification what tells of it.
-	methods      []string
-	notification string
-}
-
-var taskings = []tasking{
-	{v25, []string{"tasks/get", "tasks/result", "tasks/cancel"}, "notifications/tasks/status"},
-	{v26, []string{"tasks/get", "tasks/update", "tasks/cancel"}, "notifications/tasks"},
-}
-
-// withTasks declares the extension for tasks in a request of 2026-07-28.
-func withTasks(body string) string {
-	return strings.Replace(body, `"io.modelcontextprotocol/clientCapabilities":{}`,
-		`"io.modelcontextprotocol/clientCapabilities":{"elicitation":{},"extensions":{"io.modelcontextprotocol/tasks":{}}}`, 1)
-}
-
-// request is one of that revision; params are without their braces.
-func (k tasking) request(t *testing.T, who person, id, method, name, params string) message {
-	t.Helper()
-	if k.version == v25 {
-		return post(t, who, call(id, method, "{"+params+"}"), "MCP-Protocol-Version: "+v25)
-	}
-	body := strings.Replace(withTasks(modern(method, params)), `"id":1`, `"id":`+id, 1)
-	return post(t, who, body, modernHeaders(method, mcp.EncodeHeader(name))...)
-}
-
-// call calls a tool so that the server makes a task, with the id it is told.
-func (k tasking) call(t *testing.T, who person, tool, task, arguments string) message {
-	t.Helper()
-	params := fmt.Sprintf(`"name":%q,"arguments":{"as":%q%s}`, tool, task, arguments)
-	if k.version == v25 {
-		params += `,"task":{"ttl":60000}`
-	}
-	return k.request(t, who, "1", "tools/call", tool, params)
-}
-
-func (k tasking) about(t *testing.T, who person, method, task string) message {
-	t.Helper()
-	return k.request(t, who, "1", method, task, fmt.Sprintf(`"taskId":%q`, task))
-}
-
-// created is what a server answers that has made a task.
-func (k tasking) created(task string) string {
-	if k.version == v25 {
-		return fmt.Sprintf(`{"task":{"taskId":%q,"status":"working","ttl":60000}}`, task)
-	}
-	return fmt.Sprintf(`{"resultType":"task","taskId":%q,"status":"working","ttlMs":60000}`, task)
-}
-
-// host answers as a server does that runs every call as a task.
-func (k tasking) host(w http.ResponseWriter, r *http.Request, got received) {
-	var m struct {
-		ID     json.RawMessage `json:"id"`
-		Method string          `json:"method"`
-		Params struct {
-			TaskID    string `json:"taskId"`
-			Arguments struct {
-				As string `json:"as"`
-			} `json:"arguments"`
-		} `json:"params"`
-	}
-	_ = json.Unmarshal(got.body, &m)
-	switch m.Method {
-	case "tools/call":
-		w.Header().Set("Content-Type", "application/json")
-		_, _ = io.WriteString(w, result(string(m.ID), k.created(m.Params.Arguments.As)))
-	case "tasks/get", "tasks/result", "tasks/cancel", "tasks/update":
-		w.Header().Set("Content-Type", "application/json")
-		_, _ = io.WriteString(w, result(string(m.ID), fmt.Sprintf(`{"taskId":%q,"status":"working"}`, m.Params.TaskID)))
-	default:
-		speak(w, r, got)
-	}
-}
 
 // TestTasks has the rows about tasks, in each revision that has them. The table of
 // tasks lives as long as the process, so every test makes ids of its own.
@@ -225,6 +133,34 @@ func TestTasks(t *testing.T) {
 				}
 				up.nothing(t)
 			})
+			run("F1 a server that hosts no tasks", func(t *testing.T, up *upstream) {
+				id := start(t, up, worker, "ok", "")
+				says := func(capabilities string) {
+					t.Helper()
+					ask := k.request(t, worker, "1", "server/discover", "", "")
+					if k.version == v25 {
+						ask = post(t, worker, initialize(v25), "MCP-Protocol-Version: "+v25)
+					}
+					up.replies(func(w http.ResponseWriter, _ *http.Request, got received) {
+						w.Header().Set("Content-Type", "application/json")
+						id := map[bool]string{true: "0", false: "1"}[k.version == v25]
+						_, _ = io.WriteString(w, result(id, `{"protocolVersion":"2025-11-25","supportedVersions":["2026-07-28"],"capabilities":`+capabilities+`}`))
+					})
+					w.send(t, ask).ok(t)
+					up.replies(k.host)
+					up.forget()
+				}
+				defer says(canDo)
+				says(`{"tools":{},"extensions":{}}`)
+				none := map[bool]want{true: unknownMethod, false: unknownModern}[k.version == v25]
+				for _, method := range k.methods {
+					for _, m := range []message{k.about(t, colleague, method, id), k.about(t, colleague, method, "task-none"), k.about(t, lapsed, method, id)} {
+						none.check(t, w.send(t, m))
+					}
+				}
+				up.nothing(t)
+				own(t, up, worker, id) // whatever it says
+			})
 			run("F3 the tool may not be called any more", func(t *testing.T, up *upstream) {
 				id := start(t, up, worker, "ok", "")
 				unknown(t, up, lapsed, id)
@@ -297,241 +233,5 @@ func TestTasks(t *testing.T) {
 				}
 			})
 		}
-	}
-}
-
-// TestTaskReload has row F3 for a policy that changes while a task runs.
-func TestTaskReload(t *testing.T) {
-	for _, k := range taskings {
-		t.Run("F3 the tool is taken away by a reload/"+k.version, func(t *testing.T) {
-			up := watch(t)
-			up.replies(k.host)
-			tasks := map[string]person{"task-" + rand.Text(): worker, "task-" + rand.Text(): limited}
-			for id, who := range tasks {
-				sendH1(t, k.call(t, who, "ok", id, `,"limit":7`)).ok(t)
-			}
-			poll := func(id string) *reply {
-				r := sendH1(t, k.about(t, tasks[id], "tasks/get", id))
-				for r.status == 0 { // the connection met the old listener as it closed
-					r = sendH1(t, k.about(t, tasks[id], "tasks/get", id))
-				}
-				return r
-			}
-			change := strings.NewReplacer("allow tools.execute main/ok\n\t\tallow tools.execute main/db_*", "allow tools.execute main/db_*", "args.limit <= 10", "args.limit <= 5")
-			if err := load(change.Replace(caddyfile(""))); err != nil {
-				t.Fatal(err)
-			}
-			defer func() {
-				if err := load(caddyfile("")); err != nil {
-					t.Fatal(err)
-				}
-			}()
-			for id, who := range tasks {
-				// The old listener may take a last connection after the reload.
-				deadline := time.Now().Add(patience)
-				for r := poll(id); r.refusalOrNil() == nil; r = poll(id) {
-					if time.Now().After(deadline) {
-						t.Fatalf("%s may still follow the task: %s", who.group, r.body)
-					}
-				}
-				up.forget()
-				notFound.check(t, poll(id))
-				up.nothing(t)
-			}
-			if err := load(caddyfile("")); err != nil {
-				t.Fatal(err)
-			}
-			for id := range tasks {
-				deadline := time.Now().Add(patience)
-				for r := poll(id); r.refusalOrNil() != nil; r = poll(id) {
-					if time.Now().After(deadline) {
-						t.Fatalf("the task is lost: %s", r.body)
-					}
-				}
-			}
-		})
-	}
-}
-
-// refusalOrNil is the JSON-RPC error of a reply, if it is one.
-func (r *reply) refusalOrNil() *refusal {
-	var f refusal
-	if err := json.Unmarshal(r.body, &f); err != nil || f.Error == nil {
-		return nil
-	}
-	return &f
-}
-
-// TestTaskLists has row F2: one server, one credential, and everybody's tasks in one
-// list.
-func TestTaskLists(t *testing.T) {
-	k := taskings[0]
-	for _, w := range wires {
-		for _, contentType := range []string{"application/json", "text/event-stream"} {
-			t.Run("F2 only own tasks in "+contentType+"/"+w.name, func(t *testing.T) {
-				up := watch(t)
-				up.replies(k.host)
-				ids := map[string]string{}
-				for name, who := range map[string]person{"mine": worker, "theirs": colleague} {
-					ids[name] = "task-" + rand.Text()
-					w.send(t, k.call(t, who, "ok", ids[name], "")).ok(t)
-				}
-				ids["other tool"] = "task-" + rand.Text()
-				w.send(t, k.call(t, worker, "db_x", ids["other tool"], "")).ok(t)
-				task := func(name string) string { return fmt.Sprintf(`{"taskId":%q,"status":"working"}`, ids[name]) }
-				ids["nobody's"] = "task-hidden"
-				place := rand.Text() // where the server's list goes on, with somebody's task
-				page := func(tasks ...string) string {
-					return `{"tasks":[` + strings.Join(tasks, ",") + `],"nextCursor":`
-				}
-				answer := result("1", page(task("theirs"), task("mine"), task("nobody's"), task("other tool"))+strconv.Quote(place)+"}")
-				if contentType != "application/json" {
-					answer = event(answer)
-				}
-				up.replyWith(contentType, answer)
-				for who, want := range map[person]string{
-					worker:    page(task("mine"), task("other tool")),
-					follower:  page(task("mine")),
-					lapsed:    page(task("other tool")),
-					colleague: page(task("theirs")),
-				} {
-					cursor := ""
-					for range 2 { // the second page is asked for with the first one's cursor
-						up.forget()
-						r := w.send(t, k.request(t, who, "1", "tasks/list", "", cursor)).ok(t).unleaked(t)
-						_, next, found := strings.Cut(string(r.body), want)
-						if !found || strings.Contains(string(r.body), place) {
-							t.Errorf("%s received %s, not %s", who.group, r.body, want)
-						}
-						if body := string(up.one(t).body); cursor != "" && !strings.Contains(body, `"cursor":`+strconv.Quote(place)) {
-							t.Errorf("the server received %s", body)
-						}
-						next, _, _ = strings.Cut(next, "}")
-						cursor = `"cursor":` + next
-					}
-				}
-				// A list that nobody asked for tells no more.
-				r := w.send(t, k.request(t, worker, "1", "tools/call", "", `"name":"ok","task":{}`)).ok(t).unleaked(t)
-				if strings.Contains(string(r.body), ids["theirs"]) {
-					t.Errorf("received %s", r.body)
-				}
-				up.forget()
-				notAllowed.check(t, w.send(t, k.request(t, viewer, "1", "tasks/list", "", "")))
-				up.nothing(t)
-			})
-		}
-	}
-}
-
-// TestTaskHeaders has row F5.
-func TestTaskHeaders(t *testing.T) {
-	for _, w := range wires {
-		t.Run("F5 Mcp-Name is not the task/"+w.name, func(t *testing.T) {
-			k, up := taskings[1], watch(t)
-			up.replies(k.host)
-			mine, theirs := "task-"+rand.Text(), "task-"+rand.Text()
-			w.send(t, k.call(t, worker, "ok", mine, "")).ok(t)
-			w.send(t, k.call(t, colleague, "ok", theirs, "")).ok(t)
-			up.forget()
-			for _, method := range k.methods {
-				m := k.about(t, worker, method, mine).without("Mcp-Name")
-				headerMissing.check(t, w.send(t, m))
-				for _, value := range []string{theirs, "", strings.ToLower(mine), "=?base64?" + mine + "?=", "ok"} {
-					headerMismatch.check(t, w.send(t, m.with("Mcp-Name: "+value)))
-				}
-				headerSeveral.check(t, w.send(t, m.with("Mcp-Name: "+mine, "Mcp-Name: "+mine)))
-				// The header has the task, the body another's.
-				headerMismatch.check(t, w.send(t, k.about(t, worker, method, theirs).without("Mcp-Name").with("Mcp-Name: "+mine)))
-			}
-			up.nothing(t)
-			w.send(t, k.about(t, worker, "tasks/get", mine)).ok(t)
-			if got := up.one(t).header.Get("Mcp-Name"); got != mine {
-				t.Errorf("the server received Mcp-Name %q", got)
-			}
-		})
-		t.Run("F5 before, Mcp-Name means nothing/"+w.name, func(t *testing.T) {
-			k, up := taskings[0], watch(t)
-			up.replies(k.host)
-			mine, theirs := "task-"+rand.Text(), "task-"+rand.Text()
-			w.send(t, k.call(t, worker, "ok", mine, "")).ok(t)
-			w.send(t, k.call(t, colleague, "ok", theirs, "")).ok(t)
-			up.forget()
-			notFound.check(t, w.send(t, k.about(t, worker, "tasks/get", theirs).with("Mcp-Name: "+mine, "Mcp-Method: tasks/get")))
-			up.nothing(t)
-			w.send(t, k.about(t, worker, "tasks/get", mine).with("Mcp-Name: "+theirs)).ok(t)
-			if got := up.one(t).header.Get("Mcp-Name"); got != "" {
-				t.Errorf("the server received Mcp-Name %q", got)
-			}
-		})
-	}
-}
-
-// TestTaskStreams has tasks on streams that outlive a request.
-func TestTaskStreams(t *testing.T) {
-	for _, w := range wires {
-		t.Run("F1 a task that a resumed stream tells of/"+w.name, func(t *testing.T) {
-			k, up, s := taskings[0], watch(t), newSource()
-			id, theirs := session(t, worker, v25), session(t, colleague, v25)
-			feeding(up, s, http.MethodPost)
-			task := "task-" + rand.Text()
-			called := k.call(t, worker, "ok", task, "").with("Mcp-Session-Id: " + id)
-			called.body = []byte(strings.Replace(string(called.body), `"id":1`, `"id":"x7"`, 1))
-			first := stream(t, w, called)
-			s.send(t, "id: ev-"+task+"\ndata:\n\n")
-			first.line(t)
-			first.cancel()
-			wait(t, s.ended, "the end of the stream")
-
-			again := newSource()
-			feeding(up, again, http.MethodGet)
-			resumed := stream(t, w, get(t, worker, append(inSession(id, v25), "Last-Event-ID: ev-"+task)...))
-			wait(t, again.began, "the GET")
-			// Nobody asked for the second.
-			again.send(t, event(result(`"x7"`, k.created(task)))+event(result(`"x8"`, k.created("un"+task))))
-			close(again.feed)
-			if r := resumed.rest(t); !strings.Contains(string(r.body), task) {
-				t.Fatalf("the client received %q", r.body)
-			}
-			up.replies(k.host)
-			up.forget()
-			for _, m := range []message{
-				k.about(t, colleague, "tasks/get", task).with("Mcp-Session-Id: " + theirs),
-				k.about(t, worker, "tasks/get", "un"+task).with("Mcp-Session-Id: " + id),
-				k.about(t, lapsed, "tasks/get", task),
-			} {
-				notFound.check(t, w.send(t, m))
-			}
-			up.nothing(t)
-			w.send(t, k.about(t, worker, "tasks/get", task).with("Mcp-Session-Id: "+id)).ok(t)
-			up.one(t)
-		})
-		t.Run("C7 listening to tasks/"+w.name, func(t *testing.T) {
-			k, up := taskings[1], watch(t)
-			up.replies(k.host)
-			mine, theirs := "task-"+rand.Text(), "task-"+rand.Text()
-			w.send(t, k.call(t, worker, "ok", mine, "")).ok(t)
-			w.send(t, k.call(t, colleague, "ok", theirs, "")).ok(t)
-			up.forget()
-			listen := func(who person) message {
-				return k.request(t, who, "1", "subscriptions/listen", "", fmt.Sprintf(`"notifications":{"toolsListChanged":true,"taskIds":[%q,%q,"task-none"]}`, theirs, mine))
-			}
-			for who, want := range map[person]string{
-				worker:    fmt.Sprintf(`"notifications":{"toolsListChanged":true,"taskIds":[%q]}`, mine),
-				colleague: fmt.Sprintf(`"notifications":{"toolsListChanged":true,"taskIds":[%q]}`, theirs),
-				lapsed:    `"notifications":{"toolsListChanged":true}`,
-				viewer:    `"notifications":{"toolsListChanged":true}`,
-			} {
-				up.forget()
-				w.send(t, listen(who))
-				if got := up.one(t); !strings.Contains(string(got.body), want) {
-					t.Errorf("%s: the server received %s", who.group, got.body)
-				}
-			}
-			up.forget()
-			undeclared := listen(worker)
-			undeclared.body = []byte(strings.Replace(string(undeclared.body), "io.modelcontextprotocol/tasks", "x/y", 1))
-			want{400, -32021, "capability_missing"}.check(t, w.send(t, undeclared))
-			up.nothing(t)
-		})
 	}
 }

@@ -5,8 +5,9 @@ package jsonrpc
 const extensionTasks = "io.modelcontextprotocol/tasks"
 
 var (
-	capabilityNames = []string{"roots", "sampling", "elicitation", "extensions"}
-	extensionNames  = []string{extensionTasks}
+	capabilityNames       = []string{"roots", "sampling", "elicitation", "extensions"}
+	serverCapabilityNames = []string{"tasks", "extensions"}
+	extensionNames        = []string{extensionTasks}
 )
 
 // capabilities reads what a client declares. The object has begun, but for its brace.
@@ -73,6 +74,37 @@ func (r *reader) extensions(d *Declared) error {
 					break
 				}
 			}
+		}
+	}
+}
+
+// serverCapabilities reads what a server says that it can do.
+func (r *reader) serverCapabilities(result *Result) error {
+	if result.Capabilities = r.dec.PeekKind() == '{'; !result.Capabilities {
+		_, err := r.value()
+		return err
+	}
+	if _, err := r.token(); err != nil {
+		return err
+	}
+	n := names{serverCapabilityNames, len(r.names)}
+	for {
+		name, ok, err := r.next(&n)
+		if err != nil || !ok {
+			return err
+		}
+		isObject := r.dec.PeekKind() == '{'
+		if isObject && string(name) == "extensions" {
+			var d Declared
+			if err := r.extensions(&d); err != nil {
+				return err
+			}
+			result.HostsTasks = result.HostsTasks || d.Tasks
+			continue
+		}
+		result.HostsTasks = result.HostsTasks || isObject && string(name) == "tasks"
+		if _, err := r.value(); err != nil {
+			return err
 		}
 	}
 }

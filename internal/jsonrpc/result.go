@@ -32,6 +32,10 @@ type Result struct {
 	Asks []string
 	// ProtocolVersion is what initialize negotiated.
 	ProtocolVersion Text
+	// Capabilities is whether the result has the server's capabilities, and
+	// HostsTasks whether tasks are among them: as such (MCP 2025-11-25) or as an
+	// extension.
+	Capabilities, HostsTasks bool
 	// Type is resultType (MCP 2026-07-28), NotText whether that is there and no
 	// string.
 	Type    Text
@@ -77,6 +81,7 @@ var (
 		"tools", "prompts", "resources", "resourceTemplates", "contents", "cacheScope", "protocolVersion",
 		"inputRequests", "nextCursor", "instructions",
 		"resultType", "task", "tasks", "taskId", "ttl", "ttlMs", "result",
+		"capabilities",
 	}
 	nameKey        = []string{"name"}
 	uriKey         = []string{"uri"}
@@ -121,6 +126,8 @@ func (r *reader) result(result *Result) error {
 			err = r.asksOf(&result.Asks)
 		case "result":
 			err = r.asksWithin(&result.Asks)
+		case "capabilities":
+			err = r.serverCapabilities(result)
 		case "resultType":
 			result.Type, result.NotText, err = r.maybeText("resultType")
 		case "task":

@@ -89,26 +89,31 @@ func TestAppendWithoutTasks(t *testing.T) {
 
 func TestReadTaskResults(t *testing.T) {
 	for result, want := range map[string]Result{
-		`{"resultType":"task","taskId":"t","ttlMs":60000}`:               {Type: Text{"task", true}, Task: &Task{Text{"t", true}, time.Minute}},
-		`{"resultType":"complete"}`:                                      {Type: Text{"complete", true}},
-		`{"resultType":7}`:                                               {NotText: true},
-		`{"resultType":null}`:                                            {NotText: true},
-		`{"resultType":["task"]}`:                                        {NotText: true},
-		`{"resultT\u0079pe":"t\u0061sk"}`:                                {Type: Text{"task", true}},
-		`{"task":{"taskId":"t","ttl":1.5,"status":"working"}}`:           {Created: &Task{Text{"t", true}, 1500 * time.Microsecond}},
-		`{"task":{"taskId":"t","ttl":null}}`:                             {Created: &Task{ID: Text{"t", true}}},
-		`{"task":{"taskId":5}}`:                                          {Created: &Task{}},
-		`{"task":"t"}`:                                                   {},
-		`{"taskId":["t"],"ttl":"60000"}`:                                 {Task: &Task{}},
-		`{"taskId":"t","ttl":-1}`:                                        {Task: &Task{ID: Text{"t", true}}},
-		`{"taskId":"t","ttl":1e400}`:                                     {Task: &Task{Text{"t", true}, maxTTL * time.Millisecond}},
-		`{"taskId":"t","ttl":1e-400}`:                                    {Task: &Task{ID: Text{"t", true}}},
-		`{"taskId":"t","ttl":1e-9}`:                                      {Task: &Task{Text{"t", true}, 1}},
-		`{"inputRequests":{"a":{"method":"roots/list"}}}`:                {Asks: []string{"roots/list"}},
-		`{"taskId":"t","result":{"inputRequests":{"a":{"method":"x"}}}}`: {Task: &Task{ID: Text{"t", true}}, Asks: []string{"x"}},
-		`{"result":{"resultType":"task","taskId":"t"}}`:                  {},
-		`{"result":[{"inputRequests":1}]}`:                               {},
-		`{"structuredContent":{"task":{"taskId":"t"},"resultType":"x"}}`: {},
+		`{"resultType":"task","taskId":"t","ttlMs":60000}`:                                {Type: Text{"task", true}, Task: &Task{Text{"t", true}, time.Minute}},
+		`{"resultType":"complete"}`:                                                       {Type: Text{"complete", true}},
+		`{"resultType":7}`:                                                                {NotText: true},
+		`{"resultType":null}`:                                                             {NotText: true},
+		`{"resultType":["task"]}`:                                                         {NotText: true},
+		`{"resultT\u0079pe":"t\u0061sk"}`:                                                 {Type: Text{"task", true}},
+		`{"task":{"taskId":"t","ttl":1.5,"status":"working"}}`:                            {Created: &Task{Text{"t", true}, 1500 * time.Microsecond}},
+		`{"task":{"taskId":"t","ttl":null}}`:                                              {Created: &Task{ID: Text{"t", true}}},
+		`{"task":{"taskId":5}}`:                                                           {Created: &Task{}},
+		`{"task":"t"}`:                                                                    {},
+		`{"taskId":["t"],"ttl":"60000"}`:                                                  {Task: &Task{}},
+		`{"taskId":"t","ttl":-1}`:                                                         {Task: &Task{ID: Text{"t", true}}},
+		`{"taskId":"t","ttl":1e400}`:                                                      {Task: &Task{Text{"t", true}, maxTTL * time.Millisecond}},
+		`{"taskId":"t","ttl":1e-400}`:                                                     {Task: &Task{ID: Text{"t", true}}},
+		`{"taskId":"t","ttl":1e-9}`:                                                       {Task: &Task{Text{"t", true}, 1}},
+		`{"inputRequests":{"a":{"method":"roots/list"}}}`:                                 {Asks: []string{"roots/list"}},
+		`{"taskId":"t","result":{"inputRequests":{"a":{"method":"x"}}}}`:                  {Task: &Task{ID: Text{"t", true}}, Asks: []string{"x"}},
+		`{"result":{"resultType":"task","taskId":"t"}}`:                                   {},
+		`{"result":[{"inputRequests":1}]}`:                                                {},
+		`{"structuredContent":{"task":{"taskId":"t"},"resultType":"x"}}`:                  {},
+		`{"capabilities":{"tools":{},"extensions":{"x/y":{}}}}`:                           {Capabilities: true},
+		`{"capabilities":{"tasks":{"list":{}}}}`:                                          {Capabilities: true, HostsTasks: true},
+		`{"capabilities":{"extensions":{"io.modelcontextprotocol/tasks":{}},"tools":{}}}`: {Capabilities: true, HostsTasks: true},
+		`{"capabilities":{"tasks":null,"extensions":null}}`:                               {Capabilities: true},
+		`{"capabilities":["tasks"]}`:                                                      {},
 	} {
 		m, _, err := ReadAnswer([]byte(`{"jsonrpc":"2.0","id":1,"result":` + result + `}`))
 		if err != nil {
@@ -117,6 +122,9 @@ func TestReadTaskResults(t *testing.T) {
 		}
 		got := m[0].Result
 		same := func(a, b *Task) bool { return a == b || a != nil && b != nil && *a == *b }
+		if got.Capabilities != want.Capabilities || got.HostsTasks != want.HostsTasks {
+			t.Errorf("%s: read as %+v", result, got)
+		}
 		if got.Type != want.Type || got.NotText != want.NotText || !same(got.Created, want.Created) || !same(got.Task, want.Task) || !slices.Equal(got.Asks, want.Asks) {
 			t.Errorf("%s: read as %+v %+v %+v", result, got, got.Created, got.Task)
 		}
@@ -125,6 +133,7 @@ func TestReadTaskResults(t *testing.T) {
 		`{"resultType":"complete","resultType":"task"}`:      "json_duplicate_name",
 		`{"resultType":"complete","ResultType":"task"}`:      "json_case_variant",
 		`{"resulttype":"task"}`:                              "json_case_variant",
+		`{"capabilities":{"Tasks":{}}}`:                      "json_case_variant",
 		`{"re\u017fultType":"task"}`:                         "json_case_variant",
 		`{"taskId":"a","taskid":"b"}`:                        "json_case_variant",
 		`{"task":{"taskId":"a","TASKID":"b"}}`:               "json_case_variant",

@@ -63,8 +63,11 @@ var notCarried = []struct {
 	from From
 	kind jsonrpc.Kind
 }{
-	{"tasks/get", Server, request}, {"tasks/result", Server, request}, {"tasks/cancel", Server, request},
-	{"tasks/list", Server, request}, {"notifications/tasks/status", Client, notification},
+	{"tasks/get", Server, request},
+	{"tasks/result", Server, request},
+	{"tasks/cancel", Server, request},
+	{"tasks/list", Server, request},
+	{"notifications/tasks/status", Client, notification},
 }
 
 func TestTableIsComplete(t *testing.T) {

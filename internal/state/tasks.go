@@ -29,7 +29,7 @@ type TaskLimits struct {
 	// Life is how long a task is remembered that the server sets no shorter time.
 	Life time.Duration
 	// Max is how many there may be, PerOwner how many of one owner. One more forgets
-	// the one that nobody asked for for longest.
+	// the one that was not asked for in the longest time.
 	Max, PerOwner int
 }
 

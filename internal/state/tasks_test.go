@@ -146,10 +146,10 @@ func TestTaskLimits(t *testing.T) {
 	for i := range taskLimits.PerOwner {
 		bind(t, table, alice, fmt.Sprint(i), 0, start)
 	}
-	has(table, alice, "0", start) // so that 1 is the one nobody asked for for longest
+	has(table, alice, "0", start) // so that 1 is the one was not asked for in the longest time
 	bind(t, table, alice, "short", time.Second, start)
 	if !has(table, alice, "0", start) || has(table, alice, "1", start) || !has(table, alice, "short", start) {
-		t.Error("one too many of an owner did not forget the one that nobody asked for for longest")
+		t.Error("one too many of an owner did not forget the one that was not asked for in the longest time")
 	}
 	bind(t, table, alice, "another", 0, start.Add(time.Second))
 	if !has(table, alice, "2", start) {
