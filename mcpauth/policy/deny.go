@@ -116,6 +116,9 @@ func (s *slot) deniesURI(q *question) bool {
 		text, _, isTemplate = strings.Cut(q.object, "{")
 	}
 	if !q.hasOneSpelling(text) {
+		if scheme := scheme(text); q.byScheme && s.uris != nil && scheme > 0 && !strings.Contains(text, "{") {
+			return s.deniesTemplate(q, text[:scheme+1])
+		}
 		return q.decided(&s.some)
 	}
 	if s.uris == nil {
@@ -143,7 +146,7 @@ func (s *slot) deniesURI(q *question) bool {
 func (s *slot) deniesText(q *question, text string) bool {
 	found := s.uris.find(text)
 	for e := found.next(); e != nil; e = found.next() {
-		if e.value.roles.meets(q.bits) && e.glob.matchInner(text) && q.decided(&e.value) {
+		if e.value.roles.meets(q.roles()) && e.glob.matchInner(text) && q.decided(&e.value) {
 			q.steps += found.steps
 			return true
 		}
@@ -160,11 +163,11 @@ func (s *slot) deniesTemplate(q *question, text string) bool {
 	n := &s.uris.root
 	for {
 		q.steps++
-		if n.globs.meets(q.bits) {
-			return q.decidedBy(&s.some, n.globs)
+		if n.globs.meets(q.roles()) && q.decidedBy(&s.some, n.globs) {
+			return true
 		}
 		if text == "" {
-			return n.all.meets(q.bits) && q.decidedBy(&s.some, n.all)
+			return n.all.meets(q.roles()) && q.decidedBy(&s.some, n.all)
 		}
 		i := bytes.IndexByte(n.firsts, lower(text[0], true))
 		if i < 0 {
@@ -176,7 +179,7 @@ func (s *slot) deniesTemplate(q *question, text string) bool {
 			return false
 		}
 		if text = text[common:]; text == "" && common < len(n.label) {
-			return n.all.meets(q.bits) && q.decidedBy(&s.some, n.all)
+			return n.all.meets(q.roles()) && q.decidedBy(&s.some, n.all)
 		}
 	}
 }
@@ -205,14 +208,9 @@ func canDenyURI(tokens []token) bool {
 // which a deny takes care of. The URI must be plain, see isPlainURI. A deny that
 // compares text can only be trusted with such URIs; see [Role] for the list.
 func hasOneSpelling(uri string) bool {
-	scheme := strings.IndexByte(uri, ':')
-	if scheme <= 0 || !isLetter(uri[0]) {
+	scheme := scheme(uri)
+	if scheme < 0 {
 		return false
-	}
-	for i := 1; i < scheme; i++ {
-		if c := uri[i]; !isAlphanumeric(c) && c != '+' && c != '-' && c != '.' {
-			return false
-		}
 	}
 	rest := uri[scheme+1:]
 	if strings.EqualFold(uri[:scheme], "file") && !strings.HasPrefix(rest, "///") {
@@ -254,6 +252,21 @@ func hasOneSpelling(uri string) bool {
 		previous = c
 	}
 	return previous != '.' && previous != ' ' && !strings.Contains(rest, "::$")
+}
+
+// scheme returns where the scheme of a URI ends, which is at its colon, or -1 when
+// it has none (RFC 3986 section 3.1).
+func scheme(uri string) int {
+	end := strings.IndexByte(uri, ':')
+	if end <= 0 || !isLetter(uri[0]) {
+		return -1
+	}
+	for i := 1; i < end; i++ {
+		if c := uri[i]; !isAlphanumeric(c) && c != '+' && c != '-' && c != '.' {
+			return -1
+		}
+	}
+	return end
 }
 
 func endsSegment(c byte) bool {
