@@ -31,8 +31,10 @@ import (
 //			leeway      <duration>
 //			token_scope off | { ... }
 //		}
-//		visibility <server> public | team <id> | private <subject>
+//		visibility <server>[/<object>] public | team <id> | private <subject>
+//		team <id> <objects...>
 //		role <name> {
+//			team  <ids...>
 //			when  <claim> <values...>
 //			allow <permission> [<objects...>]
 //		}
@@ -57,6 +59,7 @@ var authWords = words{
 	"issuer":     {parseIssuer, false},
 	"role":       {parseRole, false},
 	"visibility": {parseVisibility, false},
+	"team":       {parseTeam, false},
 	"allowed_origins": {func(b *block, d *caddyfile.Dispenser) (err error) {
 		b.auth.AllowedOrigins, err = list(d)
 		return err
