@@ -98,6 +98,9 @@ func gatherSuffixes(n, suffix *node[grants]) {
 		n.all.addAll(e.value.roles)
 		if e.glob.first != 0 {
 			n.globs.addAll(e.value.roles)
+			if !e.glob.isFlat() {
+				n.deep.addAll(e.value.roles)
+			}
 		}
 	}
 	for _, child := range suffix.children {
@@ -117,7 +120,7 @@ func (s *slot) deniesURI(q *question) bool {
 	}
 	if !q.hasOneSpelling(text) {
 		if scheme := scheme(text); q.byScheme && s.uris != nil && scheme > 0 && !strings.Contains(text, "{") {
-			return s.deniesTemplate(q, text[:scheme+1])
+			return s.deniesTemplate(q, text[:scheme+1], isDeep(text[scheme+1:]))
 		}
 		return q.decided(&s.some)
 	}
@@ -125,7 +128,7 @@ func (s *slot) deniesURI(q *question) bool {
 		return false
 	}
 	if isTemplate {
-		return s.deniesTemplate(q, text)
+		return s.deniesTemplate(q, text, q.byScheme && strings.Contains(text, "/"))
 	}
 	for {
 		if s.deniesText(q, text) || strings.HasSuffix(text, "/") && s.deniesText(q, text[:len(text)-1]) {
@@ -157,13 +160,17 @@ func (s *slot) deniesText(q *question, text string) bool {
 
 // deniesTemplate reports whether a template that begins with this text could make
 // a URI that is denied: whether a glob begins with a beginning of the text, or any
-// pattern with all of it. The rule it names is one of the role's here, not always
-// the very one.
-func (s *slot) deniesTemplate(q *question, text string) bool {
+// pattern with all of it. Flat globs do not count for what is deep. The rule it names
+// is one of the role's here, not always the very one.
+func (s *slot) deniesTemplate(q *question, text string, deep bool) bool {
 	n := &s.uris.root
 	for {
 		q.steps++
-		if n.globs.meets(q.roles()) && q.decidedBy(&s.some, n.globs) {
+		globs := n.globs
+		if deep {
+			globs = n.deep
+		}
+		if globs.meets(q.roles()) && q.decidedBy(&s.some, globs) {
 			return true
 		}
 		if text == "" {
@@ -182,6 +189,24 @@ func (s *slot) deniesTemplate(q *question, text string) bool {
 			return n.all.meets(q.roles()) && q.decidedBy(&s.some, n.all)
 		}
 	}
+}
+
+// isFlat reports whether a glob is one for names: it matches nothing with a slash in
+// it, and says no scheme.
+func (g *glob) isFlat() bool {
+	return g.first == star && g.last == star && !strings.ContainsAny(g.prefix, "/:") && !strings.Contains(g.suffix, "/") &&
+		(g.middle == nil || g.middle.class['/'] == 0 && !slices.ContainsFunc(g.middle.deep, func(word uint64) bool { return word != 0 }))
+}
+
+// isDeep reports whether there is a slash in every spelling of a URI, given from after
+// its scheme, that is not at the end of its path.
+func isDeep(uri string) bool {
+	if end := strings.IndexAny(uri, "?#"); end >= 0 {
+		uri = uri[:end]
+	}
+	uri = strings.TrimRight(uri, "/")
+	// Dot segments, and what could be decoded to them.
+	return strings.HasPrefix(uri, "/") && !strings.Contains(uri, "/.") && !strings.ContainsAny(uri, `\`) && !strings.Contains(uri, "%2")
 }
 
 // canDenyURI reports whether a glob of these tokens can match any URI that has

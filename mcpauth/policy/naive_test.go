@@ -238,8 +238,11 @@ func naiveDenies(permission, object string, q asked, byScheme bool) bool {
 	if kind != KindTemplate {
 		text, isTemplate = q.object, false
 	}
-	couldBegin := func(text string) bool {
+	couldBegin := func(text string, deep bool) bool {
 		return (isGlob || !strings.Contains(pattern, "{")) && slices.ContainsFunc(patterns, func(p string) bool {
+			if deep && naiveFlat.MatchString(strings.ReplaceAll(p, `\*`, "\x01")) {
+				return false
+			}
 			begin, _, glob := strings.Cut(strings.ReplaceAll(p, `\*`, "\x01"), "*")
 			begin = strings.ReplaceAll(begin, "\x01", "*")
 			return strings.HasPrefix(begin, text) || glob && strings.HasPrefix(text, begin)
@@ -247,11 +250,12 @@ func naiveDenies(permission, object string, q asked, byScheme bool) bool {
 	}
 	if !naivePlain(text) || !naiveOneSpelling(text) {
 		scheme := strings.ToLower(naiveScheme.FindString(text))
-		return !byScheme || scheme == "" || strings.Contains(text, "{") || couldBegin(scheme)
+		return !byScheme || scheme == "" || strings.Contains(text, "{") ||
+			couldBegin(scheme, naiveDeep.MatchString(text) && !naiveUp.MatchString(text))
 	}
 	text = strings.ToLower(text)
 	if isTemplate {
-		return couldBegin(text)
+		return couldBegin(text, byScheme && strings.Contains(text, "/"))
 	}
 	parts := naiveParts(text)
 	texts := []string{text, *parts[0]}
@@ -275,6 +279,9 @@ var (
 	naiveEnd    = regexp.MustCompile(`[.\x01]([/:?#]|$)`)
 	naiveNumber = regexp.MustCompile(`(^|\.)[0-9][^.]*$`)
 	naiveIPv4   = regexp.MustCompile(`^((25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])(\.|$)){4}$`)
+	naiveFlat   = regexp.MustCompile(`^[^*/:]*(\*[^*/]+)*\*[^*/]*$`)
+	naiveDeep   = regexp.MustCompile(`(?i)^[a-z0-9+.-]+:/[^?#]*[^/?#]`)
+	naiveUp     = regexp.MustCompile(`^[^?#]*(/\.|\\|%2)`)
 	naiveMust   = regexp.MustCompile("(?i)%(20|22|3c|3e|5e|60|7b|7c|7d)")
 )
 

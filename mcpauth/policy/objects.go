@@ -25,8 +25,8 @@ type Config struct {
 	// Only who is of the audience of every entry that matches an object has it, so
 	// that the order of the entries has no meaning and none of them widens another;
 	// for everybody else it does not exist, whatever their roles are. URIs and
-	// templates are compared as those that a role denies; one that has several
-	// spellings is hidden by every pattern that could begin with its scheme.
+	// templates are compared as those that a role denies, but those that have several
+	// spellings are hidden only by the patterns that could match one of them.
 	Visibility map[string]Audience
 }
 

@@ -42,7 +42,11 @@ func TestHidden(t *testing.T) {
 		{mcp.ResourcesRead, "s", KindURI, "file:///secret/x", "a ab ann"},
 		{mcp.ResourcesSubscribe, "s", KindURI, "FILE:///secret/x/", "a ab ann"},
 		{mcp.ResourcesRead, "s", KindURI, "file:///secret", "a ab ann"},
-		{mcp.ResourcesRead, "s", KindURI, "file:///other/%61", ""}, // *_private begins with anything
+		{mcp.ResourcesRead, "s", KindURI, "file:///other/%61", "a ab ann"}, // it could be secret/..
+		{mcp.ResourcesRead, "s", KindURI, "db:%61", "ann"},                 // it could be x_private
+		{mcp.ResourcesRead, "s", KindTemplate, "file:///{+path}", "a ab ann"},
+		{mcp.ResourcesRead, "s", KindTemplate, "file:///other/{path}", "a b ab ann nobody"},
+		{mcp.ResourcesRead, "s", KindTemplate, "mem:{path}", "ann"},
 		{mcp.ResourcesRead, "s", KindURI, "file:///other/a", "a b ab ann nobody"},
 		{mcp.ResourcesRead, "s", KindTemplate, "db:{id}", "ann"},
 		{mcp.CompletionsUse, "s", KindTemplate, "db:{id}", "ann"},
@@ -70,12 +74,7 @@ func TestHidden(t *testing.T) {
 				t.Errorf("%+v: nothing on the server", tt)
 			}
 		}
-		want := tt.seenBy
-		if tt.object == "file:///other/%61" {
-			// Both *_private and, for who is not of a, file:///secret/* could be it.
-			want = "ann"
-		}
-		if got := join(by); got != want {
+		if got := join(by); got != tt.seenBy {
 			t.Errorf("%+v is seen by %q", tt, got)
 		}
 	}
@@ -88,8 +87,8 @@ func TestHidden(t *testing.T) {
 	}
 }
 
-// A pattern for tools does not hide the resources whose URIs cannot be compared,
-// unless their scheme could be the pattern's beginning.
+// A pattern for tools does not hide the resources whose URIs cannot be compared, nor
+// templates, unless it could match them in another spelling.
 func TestHiddenByScheme(t *testing.T) {
 	p := mustCompileAll(t, Config{
 		Roles: []Role{{Name: "all", Allow: []Grant{{Permission: "*"}}}},
@@ -109,7 +108,12 @@ func TestHiddenByScheme(t *testing.T) {
 		"lis:\u00e9":             false,
 		"db:\u00e9":              true,
 		"DB:%78/a":               true,
-		"https://a:443/":         true,
+		"https://a:443/":         false, // the pattern's star is no slash
+		"https:/a/../y":          true,  // but there may be none left
+		"https:/a/%252e%252e/y":  true,
+		"https:\\a:443\\":        true,
+		"https:%41":              true,
+		"https:/?/%41":           true,
 		"\u00e9":                 true, // it has no scheme
 		"delete_a":               true,
 		"drop":                   true,
@@ -119,6 +123,34 @@ func TestHiddenByScheme(t *testing.T) {
 	} {
 		if p.Allows(rs, mcp.ResourcesRead, "s", KindURI, uri) == hidden {
 			t.Errorf("%q: hidden %v", uri, !hidden)
+		}
+	}
+	for template, hidden := range map[string]bool{
+		"file:///{path}": false, "db:{id}": true, "db:x/{id}": true, "db:y/{id}": false, "list:{id}": true, "list:a/{id}": false, "http://{host}/": false, "{uri}": true, "https:{x}": true,
+	} {
+		if p.Allows(rs, mcp.ResourcesRead, "s", KindTemplate, template) == hidden {
+			t.Errorf("template %q: hidden %v", template, !hidden)
+		}
+	}
+}
+
+// The globs that are for names, and the URIs that none of them can mean.
+func TestFlatAndDeep(t *testing.T) {
+	for pattern, flat := range map[string]bool{
+		"*": true, "*_a": true, "a_*": true, "a*b*c": true, `\**`: true, "a*b:c*": true,
+		"**": false, "a**": false, "a*b**c": false, "a**b*c": false, "*/a": false, "a/*": false, "a*b/c*": false, "a:*": false, "*a/": false,
+	} {
+		if newGlob(tokenize(pattern)).isFlat() != flat {
+			t.Errorf("%q is flat: %v", pattern, !flat)
+		}
+	}
+	for uri, deep := range map[string]bool{
+		"///a": true, "/a": true, "//a:80/": true, "/\u00e9": true, "/a?b": true, "/a%41": true,
+		"": false, "a": false, "a/b": false, "/": false, "///": false, "/?a": false, "/#/a": false, "?/a": false,
+		"/../a": false, "/a/..": false, "/a/./b": false, "/%2e%2E": false, "/a%2f..": false, "/%252e": false, "/a\\b": false, `\a`: false,
+	} {
+		if isDeep(uri) != deep {
+			t.Errorf("%q is deep: %v", uri, !deep)
 		}
 	}
 }
