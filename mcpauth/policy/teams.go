@@ -215,7 +215,8 @@ func (p *Policy) roleSet(holding []uint64, seen view) RoleSet {
 	return rs
 }
 
-// maxInline is how many words of roles a question holds without an allocation.
+// maxInline is how many words of roles, of 64 each, a question holds without an
+// allocation.
 const maxInline = 8
 
 // teamRoles are the roles that hold for the object of a question, those in teams
@@ -276,18 +277,13 @@ func (q *question) enter(deny bool) {
 // lookUp finds the principal's teams that the object of the question belongs to: as
 // a whole, if the question is about a whole, and at all, if it is about anything.
 func (q *question) lookUp(deny bool) {
-	teams, mode, rule := &q.policy.teams, q.mode, q.rule
-	owned := &teams.owned
+	owned := &q.policy.teams.owned
 	if deny {
-		owned = &teams.ownedDeny
-	}
-	if mode != touching {
-		q.mode = matching
+		owned = &q.policy.teams.ownedDeny
 	}
 	q.bits, q.team.gathering, q.team.asked, q.team.found = q.view.teams, true, false, false
 	owned.match(q)
 	q.bits, q.team.gathering = q.held, false
-	q.mode, q.rule = mode, rule
 }
 
 // gather notes the principal's teams among these.

@@ -148,7 +148,8 @@ func TestTeamRolesDeny(t *testing.T) {
 	config := acme(
 		Role{Name: "all", Allow: []Grant{{Permission: "*"}}},
 		Role{Name: "not", Teams: []string{"sales"}, Deny: []Grant{
-			{Permission: "tools.read", Objects: []string{"*/*_secret", "crm/find"}}, {Permission: "resources.read", Objects: []string{"desk"}},
+			{Permission: "tools.read", Objects: []string{"*/*_secret", "crm/find"}},
+			{Permission: "resources.read", Objects: []string{"desk"}},
 			{Permission: "client.sampling"},
 		}},
 	)
