@@ -39,9 +39,11 @@ import (
 //			from  <peers...>
 //			claim <name> <header> [<separator>]
 //		}
-//		visibility <server> public | team <id> | private <subject>
+//		visibility <server>[/<object>] public | team <id> | private <subject>
+//		team <id> <objects...>
 //		instructions pass | drop | text <text> [<servers...>]
 //		role <name> {
+//			team  <ids...>
 //			when  <claim> <values...>
 //			allow <permission> [<objects...>]
 //		}
@@ -68,6 +70,7 @@ var authWords = words{
 	"trusted_header": {parseTrustedHeader, true},
 	"role":           {parseRole, false},
 	"visibility":     {parseVisibility, false},
+	"team":           {parseTeam, false},
 	"instructions":   {parseInstructions, false},
 	"allowed_origins": {func(b *block, d *caddyfile.Dispenser) (err error) {
 		b.auth.AllowedOrigins, err = list(d)

@@ -31,6 +31,9 @@ type block struct {
 	// rules remembers where roles stand, for the errors that only a look at all
 	// of them can find.
 	rules []roleTokens
+	// objects remembers the same of visibility and team, by the team, if it is one,
+	// and the object.
+	objects map[[2]string]caddyfile.Token
 }
 
 // word parses one word of a block, on which the dispenser stands.
@@ -138,6 +141,7 @@ var examples = map[string]string{
 	"session_idle_timeout":       "30m",
 	"session_lifetime":           "24h",
 	"task_lifetime":              "24h",
+	"team":                       "support",
 	"token_cache":                "10000",
 	"token_types":                "at+jwt",
 	"trusted_header":             "X-Authenticated-User",

@@ -38,7 +38,10 @@ func (c *Call) mayUse(asked policy.Question) bool {
 		return false
 	}
 	decision := p.policy.Judge(p.set, asked)
-	c.rule = decision.Rule
+	c.rule, c.team = decision.Rule, decision.Team
+	if decision.Reason == policy.HiddenObject {
+		c.logBeyond(scope.CauseVisibility)
+	}
 	return decision.Allowed
 }
 

@@ -40,9 +40,11 @@ type Call struct {
 	endpoint *endpoint
 	origin   string
 	// reason is that of the refusal, if it was refused, rule the one that decided
-	// last, if one did.
+	// last, if one did, and team the one in which its role holds, if it does not
+	// everywhere.
 	reason string
 	rule   *policy.Rule
+	team   string
 	logger *zap.Logger
 	// continued are the keys of the requests whose cursors were opened.
 	continued []string

@@ -60,8 +60,19 @@ type Handler struct {
 	// Servers are the names of the MCP servers. At least one is required.
 	Servers []string `json:"servers,omitempty"`
 
-	// Visibility says who sees a server, by its name. Default: everybody.
+	// Visibility says who sees a server, by its name, or some of its tools, prompts
+	// and resources, written `server/object` as in a role's grants. It bounds what a
+	// token reaches, whatever the roles of its holder: what somebody does not see
+	// does not exist for them. Who sees an object must be let by the entry for its
+	// server and by every entry that matches the object, so that no entry makes an
+	// exception from another, and their order has no meaning. Default: everybody
+	// sees everything.
 	Visibility map[string]Visibility `json:"visibility,omitempty"`
+
+	// Teams say what belongs to each team beside what only the team sees: by the id
+	// of the team, names of servers, and objects written `server/object`. It hides
+	// nothing; roles that hold in teams count only for what belongs to these.
+	Teams map[string][]string `json:"teams,omitempty"`
 
 	// Instructions says what becomes of servers' instructions, by their names; `*`
 	// stands for all that are not named. Default: they are passed on to principals who
@@ -161,16 +172,14 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.endpoints, err = endpoints(base, h.Servers); err != nil {
 		return err
 	}
-	if err := h.provisionVisibility(); err != nil {
-		return err
-	}
+	h.provisionVisibility()
 	if err := h.provisionInstructions(); err != nil {
 		return err
 	}
 	if h.origins, err = newOrigins(base, h.AllowedOrigins, h.AllowedHosts); err != nil {
 		return err
 	}
-	if h.policy, err = policy.Compile(h.Roles); err != nil {
+	if h.policy, err = h.CompilePolicy(); err != nil {
 		return err
 	}
 	loaded, err := ctx.App("mcp_gateway")
@@ -346,6 +355,9 @@ func (h *Handler) log(r *http.Request, c *Call, f *Refusal) {
 	}
 	if c.rule != nil {
 		fields = append(fields, zap.String("role", c.rule.Role), zap.String("rule", c.rule.Source))
+	}
+	if c.team != "" {
+		fields = append(fields, zap.String("team", c.team))
 	}
 	if ip, ok := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string); ok {
 		fields = append(fields, zap.String("client_ip", ip))

@@ -22,7 +22,8 @@ import (
 // server and does not change.
 type Principal struct {
 	*token.Claims
-	// Roles are the names of the roles, sorted.
+	// Roles are the names of the roles, sorted: those that hold everywhere, and
+	// those that hold in a team to which the whole server belongs.
 	Roles []string
 	// Identity are the headers in which a server is told who the principal is.
 	// They must not be changed.
@@ -44,8 +45,8 @@ func (p *Principal) Owner() state.Owner {
 }
 
 func (h *Handler) newPrincipal(claims *token.Claims, server string) *Principal {
-	set := h.policy.RolesOf(values(claims), claims.Scopes)
-	p := &Principal{Claims: claims, Roles: h.policy.RoleNames(set), Identity: make(http.Header), policy: h.policy, set: set}
+	set := h.policy.RolesOf(values(claims), claims.Scopes, sees(claims))
+	p := &Principal{Claims: claims, Roles: h.policy.RoleNamesOn(set, server), Identity: make(http.Header), policy: h.policy, set: set}
 	for name, value := range map[string]string{
 		"Subject":   p.Subject,
 		"Issuer":    p.Issuer,
@@ -86,6 +87,17 @@ func values(claims *token.Claims) func(string) []string {
 	}
 }
 
+// sees reports whether a token sees what is for an audience: the rule is that of
+// servers.
+func sees(claims *token.Claims) func(policy.Audience) bool {
+	return func(a policy.Audience) bool {
+		if a.Owner != "" {
+			return claims.Scope.Sees(scope.Private, "", a.Owner, claims.Subject)
+		}
+		return claims.Scope.Sees(scope.Team, a.Team, "", claims.Subject)
+	}
+}
+
 // may is the one question: the token must reach that far, and a role must allow it.
 // Neither widens the other.
 func (p *Principal) may(perm mcp.Permission, server string, kind policy.ObjectKind, object string) bool {
@@ -120,8 +132,8 @@ func (p *Principal) scopesFor(asked policy.Question) []string {
 		scopes = append(scopes, p.ScopeMap.ScopesFor(p.Scopes, scope.Of(asked.Permission))...)
 	}
 	wider := append(slices.Clone(p.Scopes), scopes[held:]...)
-	if set := p.policy.RolesOf(values(p.Claims), wider); !p.policy.Judge(set, asked).Allowed {
-		missing := p.policy.ScopesForQuestion(values(p.Claims), wider, asked)
+	if set := p.policy.RolesOf(values(p.Claims), wider, sees(p.Claims)); !p.policy.Judge(set, asked).Allowed {
+		missing := p.policy.ScopesForQuestion(values(p.Claims), wider, sees(p.Claims), asked)
 		if len(missing) == 0 {
 			return nil
 		}

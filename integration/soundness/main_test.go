@@ -33,9 +33,10 @@ var world struct {
 	// up is the recording server, seen through the sites as "main".
 	up *upstream
 	// secure is the TLS site with the one server main; plain has two servers,
-	// public is called https://mcp.example.com, and small has low limits.
-	secure, plain, public, small int
-	jwks                         *jwksServer
+	// public is called https://mcp.example.com, and small has low limits. teams is
+	// another TLS site with two servers, of which teams see more than others.
+	secure, plain, public, small, teams int
+	jwks                                *jwksServer
 }
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
@@ -79,7 +80,7 @@ func start() (stop func(), err error) {
 	if world.jwks, err = newJWKSServer(); err != nil {
 		return nil, err
 	}
-	if err := freePorts(&world.secure, &world.plain, &world.public, &world.small); err != nil {
+	if err := freePorts(&world.secure, &world.plain, &world.public, &world.small, &world.teams); err != nil {
 		return nil, err
 	}
 	if err := load(caddyfile("")); err != nil {
@@ -116,6 +117,7 @@ func caddyfile(more string) string {
 		"{PLAIN}", fmt.Sprint(world.plain),
 		"{PUBLIC}", fmt.Sprint(world.public),
 		"{SMALL}", fmt.Sprint(world.small),
+		"{TEAMS}", fmt.Sprint(world.teams),
 		"{SECRET}", sharedSecret,
 		"{MORE}", more,
 	).Replace(template)
@@ -242,6 +244,31 @@ https://:{SECURE} {
 		scopes_supported mcp:call
 		body_timeout 1s
 		max_answer 256KiB
+	}
+}
+
+https://:{TEAMS} {
+	tls {DIR}/cert.pem {DIR}/cert-key.pem
+	mcp_gateway {
+		public_url https://localhost:{TEAMS}
+		import issuers
+		role full {
+			when groups full
+			allow *
+		}
+		role lead {
+			team *
+			when groups lead
+			allow *
+		}
+		server main http://{UP}/mcp
+		server other http://{UP}/other
+		visibility main/*admin team vault
+		visibility main/hidden* team vault
+		visibility main/file:///secret/** team vault
+		visibility main/mine_* private vera
+		team blue main
+		team red other
 	}
 }
 
