@@ -12,6 +12,7 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/internal/jsonrpc"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/policy"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/scope"
 )
 
 // Call is a request that mcp_auth has allowed: who sends it, to which server, and
@@ -38,6 +39,8 @@ type Call struct {
 	// last, if one did.
 	reason string
 	rule   *policy.Rule
+	// cause is why it is beyond the token, if it is.
+	cause  scope.Cause
 	logger *zap.Logger
 
 	// What mcp_proxy wants of the answer.

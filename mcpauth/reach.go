@@ -83,6 +83,7 @@ func (c *Call) beyond(refused *scope.Refusal, id jsonrpc.ID) *Refusal {
 	if refused == nil {
 		return nil
 	}
+	c.cause = refused.Cause
 	c.logger.Info("beyond the token", zap.String("cause", string(refused.Cause)), zap.String("server", c.Server),
 		zap.String("issuer", c.Principal.Issuer), zap.String("token", c.Principal.TokenID))
 	f := refuse(refused.Status, mcp.CodeForbidden, refused.Reason, "this is beyond the access token")
