@@ -168,17 +168,22 @@ func rolesChange(c compare.Change) string {
 
 // because says what makes the difference.
 func because(c compare.Change) string {
-	switch {
-	case c.Layer == "server" && c.Kind == compare.Lost:
-		return "the server is gone"
-	case c.Layer != "" && c.Kind == compare.Lost:
-		return "refused by its " + strings.ReplaceAll(c.Layer, "_", " ")
-	case c.Kind == compare.Lost && c.New == nil:
-		return "was " + ruleOrNothing(c.Old)
-	case c.Kind == compare.Gained && c.New == nil:
+	if c.Kind == compare.Lost {
+		switch c.Layer {
+		case "server":
+			return "the server is gone"
+		case string(mcpauth.LayerToken):
+			return "its token is not accepted any more"
+		case string(mcpauth.LayerVisibility):
+			return "its token does not see the server any more"
+		case string(mcpauth.LayerTokenScope):
+			return "its OAuth scopes do not give it any more"
+		}
+	}
+	if c.New == nil {
 		return "was " + ruleOrNothing(c.Old)
 	}
-	return ruleOrNothing(c.Rule())
+	return ruleOrNothing(c.New)
 }
 
 func ruleOrNothing(r *mcpauth.WrittenRule) string {

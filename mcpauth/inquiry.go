@@ -30,8 +30,8 @@ type Circumstances struct {
 }
 
 // Inquiry is a principal at a server, about whom one asks what it may do. It answers
-// with the very functions that decide on requests. Nothing is sent, counted or
-// remembered.
+// with the very functions that decide on requests. Nothing is sent, and nothing is
+// counted.
 type Inquiry struct {
 	handler   *Handler
 	endpoint  *endpoint

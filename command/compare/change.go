@@ -24,6 +24,9 @@ const (
 	Changed Kind = "changed"
 )
 
+// layerServer is for a server that is there in only one configuration.
+const layerServer = "server"
+
 // Change is something that a kind of principal may do under only one of the two
 // configurations.
 type Change struct {
@@ -56,12 +59,9 @@ type Change struct {
 	Layer string `json:"layer,omitempty"`
 }
 
-// Rule is the rule that made the difference, if one did.
-func (c Change) Rule() *mcpauth.WrittenRule {
-	if c.New != nil {
-		return c.New
-	}
-	return c.Old
+// total reports whether nothing is left of the whole server.
+func (c Change) total() bool {
+	return c.Kind == Lost && slices.Contains([]string{layerServer, string(mcpauth.LayerToken), string(mcpauth.LayerVisibility)}, c.Layer)
 }
 
 func (c Change) equal(other Change) bool { return reflect.DeepEqual(c, other) }
@@ -119,7 +119,7 @@ func (s *survey) inquire(claims [2]map[string]any) (refused string, err error) {
 
 func (s *survey) answer(side int, perm mcp.Permission, region policy.Region) answer {
 	if s.sides[side] == nil {
-		return answer{layer: "server"}
+		return answer{layer: layerServer}
 	}
 	if s.inquiries[side] == nil {
 		return answer{}
@@ -222,19 +222,15 @@ func (s *survey) changes() []Change {
 // describe makes a change of a difference, without its permission.
 func (s *survey) describe(perm mcp.Permission, region int, d difference) Change {
 	c := Change{Who: s.who, Claims: s.claims, URL: s.url, Server: s.server, Kind: Changed}
-	for side, roles := range []*[]string{&c.OldRoles, &c.NewRoles} {
-		if *roles = []string{}; s.inquiries[side] != nil {
-			*roles = append(*roles, s.inquiries[side].Roles()...)
-		}
-	}
+	c.OldRoles, c.NewRoles = s.roles(0), s.roles(1)
 	older, newer := d.older.rule(), d.newer.rule()
 	switch {
 	case d.older.status == "":
 		c.Kind, c.Layer = Gained, d.older.layer
 	case d.newer.status == "":
 		c.Kind, c.Layer = Lost, d.newer.layer
-		if c.Layer != "" {
-			return c // nothing is left, whatever it was
+		if c.total() {
+			return c // whatever it was
 		}
 	}
 	chart := s.chart(perm)
@@ -257,6 +253,18 @@ func (s *survey) describe(perm mcp.Permission, region int, d difference) Change 
 		c.New = s.sides[1].Written(newer)
 	}
 	return c
+}
+
+// roles are those of one side; where the server is not there, those of the other.
+func (s *survey) roles(side int) []string {
+	if s.sides[side] == nil {
+		side = 1 - side
+	}
+	names := []string{}
+	if s.inquiries[side] != nil {
+		names = append(names, s.inquiries[side].Roles()...)
+	}
+	return names
 }
 
 // rule is the rule that an answer comes from.
@@ -333,7 +341,7 @@ func (s *survey) shorten(groups []*group) []Change {
 	var changes []Change
 	for _, g := range merged {
 		all := g.change.Object == "" && len(g.same) > 1 && s.entirely(g.change.Kind)
-		if all || g.change.Kind == Lost && g.change.Layer != "" {
+		if all || g.change.total() {
 			g.change.Permission, g.change.Example, g.change.Partly = "*", "", false
 			changes = append(changes, g.change)
 			continue

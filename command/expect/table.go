@@ -98,7 +98,7 @@ func parse(text []byte) (*Table, error) {
 	if err := d.Decode(&f); errors.Is(err, io.EOF) {
 		return nil, errors.New("the file is empty")
 	} else if err != nil {
-		return nil, errors.New(strings.TrimPrefix(err.Error(), "yaml: "))
+		return nil, plain(err)
 	}
 	if err := d.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
 		return nil, errors.New("there is more than one document in the file")
@@ -127,6 +127,19 @@ func parse(text []byte) (*Table, error) {
 		t.Expectations = append(t.Expectations, e)
 	}
 	return t, nil
+}
+
+// plain is an error of YAML without what is about this program.
+func plain(err error) error {
+	var several *yaml.TypeError
+	if !errors.As(err, &several) {
+		return errors.New(strings.TrimPrefix(err.Error(), "yaml: "))
+	}
+	list := make([]string, len(several.Errors))
+	for n, text := range several.Errors {
+		list[n], _, _ = strings.Cut(text, " in type expect.")
+	}
+	return errors.New(strings.Join(list, "; "))
 }
 
 // lines returns where each expectation begins.
