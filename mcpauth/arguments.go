@@ -34,6 +34,9 @@ func (c *Call) question(m *jsonrpc.Message, perm mcp.Permission, kind policy.Obj
 // mayUse decides on a question, and notes which rule did.
 func (c *Call) mayUse(asked policy.Question) bool {
 	p := c.Principal
+	if p.asked != nil {
+		p.asked(asked)
+	}
 	if !p.Scope.Permits(scope.Of(asked.Permission)) {
 		return false
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/policy"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/scope"
 )
 
 // Call is a request that mcp_auth has allowed: who sends it, to which server, and
@@ -45,6 +46,8 @@ type Call struct {
 	reason string
 	rule   *policy.Rule
 	team   string
+	// cause is why it is beyond the token, if it is.
+	cause  scope.Cause
 	logger *zap.Logger
 	// continued are the keys of the requests whose cursors were opened.
 	continued []string

@@ -292,27 +292,33 @@ func (h *Handler) admit(call *Call, w http.ResponseWriter, r *http.Request) (ans
 	if call.Principal, refusal = h.authenticate(r, e, now); refusal != nil {
 		return false, refusal
 	}
-	if refusal := call.reach(r, now); refusal != nil {
-		return false, refusal
-	}
-	if refusal := call.readHeader(r); refusal != nil {
-		return false, refusal
-	}
-	if r.Method == http.MethodPost {
-		if refusal := h.readBody(call, w, r); refusal != nil {
-			return false, refusal
-		}
-		if refusal := call.checkEra(r); refusal != nil {
-			return false, refusal
-		}
-	} else if refusal := call.checkBodiless(); refusal != nil {
-		return false, refusal
-	}
-	if refusal := call.judge(); refusal != nil {
+	if refusal := h.decide(call, w, r, now); refusal != nil {
 		return false, refusal
 	}
 	// What was refused does not count.
 	return false, call.beyond(call.Principal.Scope.Take(h.usage, now), call.ID())
+}
+
+// decide decides on what a principal asks for. Whoever only wants to know asks here
+// too, see [Inquiry].
+func (h *Handler) decide(call *Call, w http.ResponseWriter, r *http.Request, now time.Time) *Refusal {
+	if refusal := call.reach(r, now); refusal != nil {
+		return refusal
+	}
+	if refusal := call.readHeader(r); refusal != nil {
+		return refusal
+	}
+	if r.Method == http.MethodPost {
+		if refusal := h.readBody(call, w, r); refusal != nil {
+			return refusal
+		}
+		if refusal := call.checkEra(r); refusal != nil {
+			return refusal
+		}
+	} else if refusal := call.checkBodiless(); refusal != nil {
+		return refusal
+	}
+	return call.judge()
 }
 
 // checkBodiless checks a GET or DELETE, which the stateless revisions do not have.

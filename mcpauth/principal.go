@@ -37,6 +37,9 @@ type Principal struct {
 	// whether the server may ask the client for anything that it can.
 	seesAll [jsonrpc.Tasks + 1]bool
 	askable bool
+
+	// asked, if set, is told what is asked of the principal.
+	asked func(policy.Question)
 }
 
 // Owner is the principal as an owner of sessions.
@@ -101,6 +104,9 @@ func sees(claims *token.Claims) func(policy.Audience) bool {
 // may is the one question: the token must reach that far, and a role must allow it.
 // Neither widens the other.
 func (p *Principal) may(perm mcp.Permission, server string, kind policy.ObjectKind, object string) bool {
+	if p.asked != nil {
+		p.asked(policy.Question{Permission: perm, Server: server, Kind: kind, Object: object})
+	}
 	return p.Scope.Permits(scope.Of(perm)) && p.policy.Allows(p.set, perm, server, kind, object)
 }
 

@@ -143,6 +143,7 @@ func (c *Call) beyond(refused *scope.Refusal, id jsonrpc.ID) *Refusal {
 	if refused == nil {
 		return nil
 	}
+	c.cause = refused.Cause
 	c.logBeyond(refused.Cause)
 	f := refuse(refused.Status, mcp.CodeForbidden, refused.Reason, "this is beyond the access token")
 	f.ID = id
