@@ -129,7 +129,7 @@ func (c *call) check(header http.Header) error {
 		return &rpcError{http.StatusBadRequest, -32022, "unsupported protocol version", object{"supported": []string{"2026-07-28"}, "requested": c.Params.Meta.Version}}
 	case c.Params.Meta.Capabilities == nil:
 		return invalid("no capabilities")
-	case header.Get("Mcp-Protocol-Version") != c.Params.Meta.Version, header.Get("Mcp-Method") != c.Method, header.Get("Mcp-Name") != name:
+	case header.Get("MCP-Protocol-Version") != c.Params.Meta.Version, header.Get("Mcp-Method") != c.Method, header.Get("Mcp-Name") != name:
 		return &rpcError{http.StatusBadRequest, -32020, "headers and body disagree", nil}
 	}
 	return nil
