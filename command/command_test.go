@@ -9,6 +9,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -59,9 +60,7 @@ func newWorld(t *testing.T) *world {
 			"iss": "https://login.example.com", "aud": "https://mcp.example.com", "sub": "ana", "jti": "t-1",
 			"exp": time.Now().Add(time.Hour).Unix(), "groups": []string{"data-team"},
 		}
-		for claim, value := range change {
-			claims[claim] = value
-		}
+		maps.Copy(claims, change)
 		raw, err := launch.Sign(jose.ES256, key, claims)
 		if err != nil {
 			t.Fatal(err)
@@ -134,8 +133,7 @@ func (w *world) run(t *testing.T, line string) string {
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()
 	code := 0
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		code = exit.ExitCode()
 	} else if err != nil {
 		t.Fatal(err)

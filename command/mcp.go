@@ -8,6 +8,7 @@ import (
 	"os"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+
 	"github.com/go-json-experiment/json"
 	"github.com/spf13/cobra"
 )

@@ -282,11 +282,12 @@ func (i *Inquiry) describeDecision(d policy.Decision, permission string) string 
 		return "the condition of the rule does not hold"
 	case policy.ConditionFailed:
 		return "the condition of the rule cannot be evaluated: " + d.Err.Error()
+	default:
+		if len(i.principal.Roles) == 0 {
+			return "the token gives no role"
+		}
+		return "no rule allows " + permission
 	}
-	if len(i.principal.Roles) == 0 {
-		return "the token gives no role"
-	}
-	return "no rule allows " + permission
 }
 
 // helpful returns the scopes that the token lacks, none of which can be left out, so

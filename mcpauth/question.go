@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"strings"
 
@@ -45,11 +46,7 @@ type composed struct {
 	followed string
 }
 
-func (a *composed) header(h http.Header) {
-	for name, values := range a.mirrored {
-		h[name] = values
-	}
-}
+func (a *composed) header(h http.Header) { maps.Copy(h, a.mirrored) }
 
 // find returns the method's row of the table and the revision.
 func (q *Question) find() (*mcp.Method, mcp.From, mcp.Version, error) {

@@ -2,6 +2,7 @@ package compare
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -62,9 +63,7 @@ func TestConfigurations(t *testing.T) {
 	}
 	with := func(change map[string]any, roles ...map[string]any) map[string]any {
 		c := map[string]any{"roles": roles}
-		for name, value := range change {
-			c[name] = value
-		}
+		maps.Copy(c, change)
 		return config(c)
 	}
 	type set []map[string]any

@@ -135,11 +135,12 @@ func status(o policy.Outlook) string {
 		return "always"
 	case policy.Denied, policy.NoRule:
 		return ""
+	default: // it depends on conditions
 	}
 	texts := func(rules []*policy.Rule) string {
-		var list []string
-		for _, r := range rules {
-			list = append(list, r.If)
+		list := make([]string, len(rules))
+		for n, r := range rules {
+			list[n] = r.If
 		}
 		slices.Sort(list)
 		return strings.Join(slices.Compact(list), "\n")

@@ -289,10 +289,11 @@ func (c *comparison) survey(s subject, issuers [2]string) (*survey, error) {
 	})
 	var claims [2]map[string]any
 	for side, issuer := range issuers {
-		possible := false
-		if claims[side], possible = s.claims(issuer, audiences); !possible {
+		said, possible := s.claims(issuer, audiences)
+		if !possible {
 			return one, nil // and nothing is asked
 		}
+		claims[side] = said
 	}
 	one.claims = maps.Clone(claims[1])
 	if len(issuersOf(c.sides[0])) < 2 && len(issuersOf(c.sides[1])) < 2 {

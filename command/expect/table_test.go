@@ -72,7 +72,7 @@ func TestReadErrors(t *testing.T) {
 		{"an empty list", "expect: []\n", "nothing is expected"},
 		{"an unknown member", good + "expects: []\n", "field expects not found"},
 		{"a member twice", good + "expect: []\n", `mapping key "expect" already defined`},
-		{"an unknown member of an expectation", entry("principal: a, method: ping, allowed: true, alowed: false"), "field alowed not found"},
+		{"an unknown member of an expectation", entry("principal: a, method: ping, allowed: true, permitted: false"), "field permitted not found"},
 		{"a member of an expectation twice", entry("principal: a, method: ping, allowed: true, allowed: false"), `mapping key "allowed" already defined`},
 		{"a principal twice", "principals:\n  a: {}\n  a: {}\n", `mapping key "a" already defined`},
 		{"a claim twice", "principals: {a: {x: 1, x: 2}}\n", `line 1: "x" is there twice`},

@@ -57,8 +57,9 @@ func appendJSON(dst []byte, node *yaml.Node, count *int) ([]byte, error) {
 		return appendObject(dst, node, count)
 	case yaml.ScalarNode:
 		return appendScalar(dst, node)
+	default:
+		return nil, wrong(node, "this is not a value")
 	}
-	return nil, wrong(node, "this is not a value")
 }
 
 func appendObject(dst []byte, node *yaml.Node, count *int) ([]byte, error) {

@@ -75,6 +75,7 @@ func walk(value jsontext.Value, handlers *[]jsontext.Value) error {
 				return err
 			}
 		}
+	default: // nothing can be in it
 	}
 	return nil
 }

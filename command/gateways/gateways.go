@@ -8,8 +8,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+
+	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth"
 )

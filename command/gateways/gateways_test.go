@@ -1,6 +1,7 @@
 package gateways
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -93,13 +94,10 @@ func TestAt(t *testing.T) {
 		{"no way to tell", twice, "crm", "", "the configuration has 2 different gateways with a server crm at https://a.example"},
 	} {
 		h, server, err := tc.set.At(tc.server, tc.url)
-		got := ""
-		if err != nil {
-			got = err.Error()
-		} else {
-			got = h.URL() + " " + server
+		if err == nil {
+			err = errors.New(h.URL() + " " + server)
 		}
-		if got != tc.want {
+		if got := err.Error(); got != tc.want {
 			t.Errorf("%s: %s, want %s", tc.name, got, tc.want)
 		}
 	}

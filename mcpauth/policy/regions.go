@@ -175,7 +175,7 @@ func (s *survey) compile() {
 func (s *survey) step(tr *track, c byte) {
 	state, part := tr.first, byte(0)
 	for _, t := range tr.tokens {
-		if t.wild != 0 && (t.wild == doubleStar || c != '/') && !(tr.parts && endsPart(c, part)) {
+		if t.wild != 0 && (t.wild == doubleStar || c != '/') && (!tr.parts || !endsPart(c, part)) {
 			s.stay[c][state/64] |= 1 << (state % 64)
 		}
 		for _, l := range []byte(t.text) {

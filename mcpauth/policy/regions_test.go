@@ -119,7 +119,7 @@ func TestRegionsTellPoliciesApart(t *testing.T) {
 				}
 			}
 			return uris
-		}(), 150, 0.98},
+		}(), 50, 0.98},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
