@@ -39,7 +39,7 @@ What only a running server knows is not looked at: sessions, and how often a
 token was used. Where the client's address decides, --client-ip says it.
 
 Exit code: 0 allowed, 1 denied, 2 there is no answer.`, runCan)
-	addConfigFlags(cmd)
+	addConfigFlags(cmd, "the Caddyfile here")
 	f := cmd.Flags()
 	f.String("public-url", "", "Public URL of the gateway, if there are several")
 	f.String("token-file", "", "File with an access token, - for standard input")

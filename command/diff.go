@@ -34,12 +34,15 @@ With --as-claims or --principals it asks for certain ones.
   - nothing of what is named may be done any more
   (in part, such as ...) it is so only of some of it
 
+A principal is named by what its token says: groups=a|b is for either value,
+scope=mcp:all for whatever scopes give a permission, teams=any for any team.
+
 Names of tools and prompts are compared exactly: one of every combination of
 patterns is asked. URIs are compared in the same way with some unusual spellings
 of each; a difference about other spellings only can be missed. Conditions (if)
 count as changed when their text has. Which tokens are accepted is not compared,
-other than whose: issuers that come or go are listed. Of what tokens can bound
-themselves by, teams and OAuth scopes are compared.
+other than whose: issuers that come or go are listed. Of what tokens bound
+themselves by, teams and OAuth scopes are compared, not is_admin and scopes.
 
 Exit code: 0 no difference, 1 differences, 2 they could not be compared.`, runDiff)
 	f := cmd.Flags()

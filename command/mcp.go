@@ -116,8 +116,8 @@ func printJSON(cmd *cobra.Command, v any) error {
 	return err
 }
 
-func addConfigFlags(cmd *cobra.Command) {
-	cmd.Flags().StringP("config", "c", "", "Configuration file, - for standard input (default: the Caddyfile here)")
+func addConfigFlags(cmd *cobra.Command, otherwise string) {
+	cmd.Flags().StringP("config", "c", "", "Configuration file, - for standard input (default: "+otherwise+")")
 	cmd.Flags().StringP("adapter", "a", "", "Name of the configuration's adapter")
 }
 

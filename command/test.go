@@ -36,10 +36,11 @@ The table is YAML; what is not known in it is an error:
 
 Each expectation needs principal, method and allowed. It may say args, ref,
 protocol, client_ip and time, as the flags of caddy mcp can. And it may expect
-layer, reason, role and rule, and scopes, the list of those that would help.
+layer and reason, role and rule (as it is written) of the rule that decides, and
+scopes, the list of those that would help.
 
 Exit code: 0 all are as expected, 1 some differ, 2 they could not be asked.`, runTest)
-	addConfigFlags(cmd)
+	addConfigFlags(cmd, "what the table says")
 	cmd.Flags().Bool("all", false, "Go on after the first that differs")
 	cmd.Flags().Bool("json", false, "Print the outcome as JSON")
 	return cmd

@@ -10,7 +10,6 @@ import (
 
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/policy"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/scope"
-	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
 )
 
 // Layer is what refused a request.
@@ -139,10 +138,7 @@ func (i *Inquiry) Explain(q Question) (*Explanation, error) {
 	}
 	x := &Explanation{Method: q.Method, Server: i.endpoint.server, Object: q.Object}
 	if i.refusal != nil {
-		x.Layer, x.Reason, x.Detail = LayerToken, i.refusal.Reason, token.Reason(i.refusal.Reason).Description()
-		if i.refusal.Message != x.Detail {
-			x.Detail = strings.TrimPrefix(i.refusal.Message, x.Reason+": ")
-		}
+		x.Layer, x.Reason, x.Detail = LayerToken, i.refusal.Reason, i.refusal.Message
 		x.Answer = answerOf(i.refusal)
 		return x, nil
 	}

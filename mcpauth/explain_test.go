@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/caddymcp/caddy-mcp-gateway/internal/jsonrpc"
 )
 
 // explained is the configuration that the explanations are about.
@@ -166,4 +168,32 @@ func TestInquiryLeavesNoTrace(t *testing.T) {
 	if p, ok := h.tokens.Get(raw, "notes", time.Now()); !ok || p.asked != nil {
 		t.Errorf("%+v %v", p, ok)
 	}
+}
+
+// FuzzCompose: whatever the object and the arguments are, the message is about that
+// object and no other.
+func FuzzCompose(f *testing.F) {
+	for _, seed := range [][2]string{
+		{"read", `{}`}, {"read", `{},"name":"drop_all"`}, {"read", ` {"a":[1,{"b":2}]} `}, {"read", `{"a":1,"a":2}`}, {"read\"", `{"\ud800":1}`}, {"r\x00", `{}}`}, {"é", `{} {}`}, {"x", "\ufeff{}"},
+	} {
+		f.Add(seed[0], []byte(seed[1]))
+	}
+	f.Fuzz(func(t *testing.T, object string, args []byte) {
+		for _, q := range []Question{
+			{Method: "tools/call", Object: object, Arguments: args},
+			{Method: "prompts/get", Object: object, Arguments: args, Version: "2025-06-18"},
+		} {
+			a, err := q.compose()
+			if err != nil {
+				continue
+			}
+			messages, batch, err := jsonrpc.Read(a.body)
+			if err != nil {
+				continue // the gate refuses it, as it would from a client
+			}
+			if batch || messages[0].Method != q.Method || messages[0].Params.Name.Value != object || (len(args) > 0) != (messages[0].Params.Arguments != nil) {
+				t.Errorf("%q %q: %s", object, args, a.body)
+			}
+		}
+	})
 }

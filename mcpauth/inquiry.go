@@ -90,7 +90,8 @@ func (h *Handler) InquireClaims(claims map[string]any, server string, at Circums
 	i := &Inquiry{handler: h, endpoint: e, at: at}
 	supposed, err := h.verifier.Suppose(claims, at.Now, e.audiences)
 	if refused, ok := errors.AsType[*token.Error](err); ok {
-		i.refusal = refuse(http.StatusUnauthorized, mcp.CodeUnauthorized, string(refused.Reason), refused.Error())
+		message := strings.TrimPrefix(refused.Error(), string(refused.Reason)+": ")
+		i.refusal = refuse(http.StatusUnauthorized, mcp.CodeUnauthorized, string(refused.Reason), message)
 	} else if err != nil {
 		return nil, err
 	} else {
@@ -105,7 +106,7 @@ func (i *Inquiry) Refused() string {
 	if i.refusal == nil {
 		return ""
 	}
-	return i.refusal.Message
+	return i.refusal.Reason + ": " + i.refusal.Message
 }
 
 // Roles are the principal's.

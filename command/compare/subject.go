@@ -32,8 +32,8 @@ func (a atom) compare(b atom) int {
 	return cmp.Or(cmp.Compare(a.claim, b.claim), cmp.Compare(a.values[0], b.values[0]))
 }
 
-// subject is whoever has a token that says just this, sorted. What such a token may do,
-// every token that says more has the same roles for, and others.
+// subject is whoever has a token that says just this, sorted. A token that says more has
+// the same roles, and maybe others.
 type subject []atom
 
 func (s subject) with(more ...atom) subject {
