@@ -1,0 +1,70 @@
+package differential
+
+import (
+	"encoding/json"
+	"errors"
+	"sync"
+	"time"
+)
+
+// reader gives its opinion, of the type O, on bodies that come with what T has.
+type reader[T, O any] struct {
+	name string
+	read func([]T) ([]O, error)
+}
+
+// ofProcess is a reader in a process of its own.
+func ofProcess[T, O any](p *process, ask func(T) question) reader[T, O] {
+	return reader[T, O]{p.name, func(all []T) ([]O, error) {
+		questions := make([]question, len(all))
+		for i := range all {
+			questions[i] = ask(all[i])
+		}
+		opinions := make([]O, len(all))
+		err := p.ask(questions, func(i int, text []byte) error { return json.Unmarshal(text, &opinions[i]) })
+		return opinions, err
+	}}
+}
+
+// inGo is a reader that is a function.
+func inGo[T, O any](name string, read func(T) O) reader[T, O] {
+	return reader[T, O]{name, func(all []T) ([]O, error) {
+		opinions := make([]O, len(all))
+		for i := range all {
+			opinions[i] = read(all[i])
+		}
+		return opinions, nil
+	}}
+}
+
+// opinions are those of all readers, by reader and body.
+func opinions[T, O any](readers []reader[T, O], all []T) ([][]O, error) {
+	given, errs := make([][]O, len(readers)), make([]error, len(readers))
+	var wg sync.WaitGroup
+	for i, r := range readers {
+		wg.Go(func() { given[i], errs[i] = r.read(all) })
+	}
+	wg.Wait()
+	return given, errors.Join(errs...)
+}
+
+// shrink takes away from a body what can go while it is still wrong, as far as that can be
+// found out soon.
+func shrink(body []byte, wrong func([]byte) bool) []byte {
+	begun := time.Now()
+	for size := len(body) / 2; size > 0; {
+		smaller := false
+		for i := 0; i+size <= len(body) && time.Since(begun) < 10*time.Second; {
+			shorter := append(append([]byte{}, body[:i]...), body[i+size:]...)
+			if wrong(shorter) {
+				body, smaller = shorter, true
+			} else {
+				i += size
+			}
+		}
+		if !smaller || size > len(body) {
+			size = min(size/2, len(body))
+		}
+	}
+	return body
+}
