@@ -277,13 +277,33 @@ func (a *answer) finish() error {
 	return err
 }
 
-// mayHoldMethod reports whether a JSON text can have a member named "method", so
-// that something in it could be a request or notification. It need not be read to
-// know that it has none: the name stands there as it is, or with an escape of one of
-// its letters, U+0064 to U+0074.
+// mayHoldMethod reports whether a JSON text can have a member named "method" in any
+// letter case, so that something in it could be a request or notification to some
+// reader. It need not be read to know that it has none: the name stands there between
+// quotes, or with an escape of one of its letters, U+0044 to U+0074.
 func mayHoldMethod(text []byte) bool {
-	return bytes.Contains(text, []byte(`"method"`)) ||
-		bytes.Contains(text, []byte(`\u006`)) || bytes.Contains(text, []byte(`\u007`))
+	for _, end := range []string{`d"`, `D"`} {
+		for rest := text; ; {
+			i := bytes.Index(rest, []byte(end))
+			if i < 0 {
+				break
+			}
+			if i >= len(`"metho`) && rest[i-len(`"metho`)] == '"' && bytes.EqualFold(rest[i-len("metho"):i], []byte("metho")) {
+				return true
+			}
+			rest = rest[i+1:]
+		}
+	}
+	for rest := text; ; {
+		i := bytes.Index(rest, []byte(`\u00`))
+		if i < 0 || len(rest) < i+len(`\u0000`) {
+			return false
+		}
+		if c := rest[i+len(`\u00`)]; c >= '4' && c <= '7' {
+			return true
+		}
+		rest = rest[i+1:]
+	}
 }
 
 // stop releases what the answer holds on to.

@@ -3,6 +3,7 @@ package mcpauth
 import (
 	"encoding/json"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -11,7 +12,7 @@ import (
 func FuzzMayHoldMethod(f *testing.F) {
 	for _, seed := range []string{
 		`{"method":"ping"}`, `{"m\u0065thod":"ping"}`, `{"\u006d\u0065\u0074\u0068\u006F\u0064":1}`,
-		`[{"id":1,"result":{}},{"metho\u0064":1}]`, `{"result":{"content":"\"method\""}}`, `{"a":"\u0061"}`, `{"METHOD":1}`,
+		`[{"id":1,"result":{}},{"metho\u0064":1}]`, `{"result":{"content":"\"method\""}}`, `{"a":"\u0061"}`, `{"METHOD":1}`, `{"id":1,"Meth\u004fd":1}`, `{"a":"d","id":"","methoD":1}`,
 	} {
 		f.Add([]byte(seed))
 	}
@@ -27,7 +28,7 @@ func hasMethod(value any) bool {
 	switch value := value.(type) {
 	case map[string]any:
 		for name, inner := range value {
-			if name == "method" || hasMethod(inner) {
+			if strings.EqualFold(name, "method") || hasMethod(inner) {
 				return true
 			}
 		}
