@@ -26,13 +26,21 @@ func ofProcess[T, O any](p *process, ask func(T) question) reader[T, O] {
 	}}
 }
 
-// inGo is a reader that is a function.
+// inGo is a reader that is a function. Several bodies are read at a time, because some are
+// waited for.
 func inGo[T, O any](name string, read func(T) O) reader[T, O] {
 	return reader[T, O]{name, func(all []T) ([]O, error) {
 		opinions := make([]O, len(all))
+		var wg sync.WaitGroup
+		several := make(chan struct{}, 8)
 		for i := range all {
-			opinions[i] = read(all[i])
+			several <- struct{}{}
+			wg.Go(func() {
+				opinions[i] = read(all[i])
+				<-several
+			})
 		}
+		wg.Wait()
 		return opinions, nil
 	}}
 }

@@ -80,6 +80,8 @@ func newGate() (*gate, error) {
 			map[string]any{"name": "equal", "when": when("equal"), "allow": []any{
 				map[string]any{"permission": "tools.execute", "objects": []string{"s/same"}, "if": "args == claims.seen"},
 				map[string]any{"permission": "tools.execute", "objects": []string{"s/other"}, "if": "args != claims.seen"},
+				map[string]any{"permission": "tools.execute", "objects": []string{"s/public"}, "if": `args.schema == "public"`},
+				map[string]any{"permission": "tools.execute", "objects": []string{"s/without"}, "if": "!has(args.schema)"},
 			}},
 		},
 	})

@@ -41,6 +41,10 @@ type generator struct {
 	*rand.Rand
 }
 
+// version is what a message must have as "jsonrpc". Written with escapes it is refused, so it
+// is not.
+const version = raw(`"2.0"`)
+
 // newGenerator is the one of the nth chunk of bodies of a run.
 func newGenerator(seed, n uint64) *generator {
 	return &generator{rand.New(rand.NewPCG(seed, n))}
@@ -134,7 +138,7 @@ func (g *generator) request() *object {
 	for method.From&mcp.Client == 0 || method.Object == mcp.NoObject && !g.one(4) {
 		method = all[g.IntN(len(all))]
 	}
-	m := obj("jsonrpc", text("2.0"))
+	m := obj("jsonrpc", version)
 	if method.Kind == jsonrpc.Request {
 		m.members = append(m.members, entry{text("id"), pick[any](g, raw("1"), raw("2"), text("a"), text("1"), pick(g, numbers...))})
 	}

@@ -12,8 +12,9 @@ import (
 const (
 	// chunk is how many bodies are given to the readers at a time.
 	chunk = 512
-	// leastCompared is how many bodies must have been let through and compared.
-	leastCompared = 5000
+	// leastCompared is how many bodies must have been let through and compared in a
+	// run, however long it takes.
+	leastCompared = 2000
 	// leastShare is the share of the bodies that must be let through, in percent: of
 	// bodies that are all refused, nothing is learned. leastRead is the share of those
 	// that each reader must be able to read.
