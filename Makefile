@@ -52,7 +52,7 @@ vuln:
 	$(GOVULNCHECK) $(if $(VULNDB),-db $(VULNDB)) ./...
 
 # Every fuzz target, FUZZTIME each.
-fuzz:
+fuzz: python
 	@for package in $$(go list ./...); do \
 		for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz'); do \
 			echo "== $$package $$target"; \
