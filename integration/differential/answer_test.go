@@ -264,7 +264,7 @@ func anyWrong(t testing.TB, readers []reader[*answered, answerOpinion], method, 
 func TestAnswers(t *testing.T) {
 	t.Parallel()
 	readers := answerReaders()
-	r := newRun()
+	r := newRun(*duration / 2)
 	hidden := 0
 	makeBody := func(g *generator) (body []byte, a *answered, reason string) {
 		body, method, media := g.answer()

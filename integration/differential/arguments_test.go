@@ -168,7 +168,7 @@ func anyMisjudged(t testing.TB, readers []reader[*call, opinion], arguments []by
 func TestArguments(t *testing.T) {
 	t.Parallel()
 	readers := argumentReaders()
-	r := newRun()
+	r := newRun(*duration / 2)
 	judged := 0
 	makeBody := func(g *generator) (body []byte, c *call, reason string) {
 		body = g.body(func() *object {

@@ -82,7 +82,7 @@ func newGate() (*gate, error) {
 				map[string]any{"permission": "tools.execute", "objects": []string{"s/other"}, "if": "args != claims.seen"},
 				map[string]any{"permission": "tools.execute", "objects": []string{"s/public"}, "if": `args.schema == "public"`},
 				map[string]any{"permission": "tools.execute", "objects": []string{"s/without"}, "if": "!has(args.schema)"},
-				map[string]any{"permission": "tools.execute", "objects": []string{"s/rounded"}, "if": "args.limit in [9007199254740993, -9007199254740993]"},
+				map[string]any{"permission": "tools.execute", "objects": []string{"s/rounded"}, "if": "type(args.limit) == int && args.limit in [9007199254740993, -9007199254740993]"},
 			}},
 		},
 	})

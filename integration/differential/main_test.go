@@ -14,7 +14,7 @@ import (
 )
 
 var (
-	duration = flag.Duration("for", 60*time.Second, "how long bodies are made")
+	duration = flag.Duration("for", 60*time.Second, "how long requests are made; answers, and arguments, half as long")
 	seed     = flag.Uint64("seed", 0, "the seed to make bodies from; 0 takes another each time")
 )
 

@@ -55,7 +55,7 @@ func anyDiffers(t testing.TB, readers []reader[*passed, opinion], body []byte) s
 func TestRequests(t *testing.T) {
 	t.Parallel()
 	readers := requestReaders()
-	s := newRun()
+	s := newRun(*duration)
 	makeBody := func(g *generator) (body []byte, p *passed, reason string) {
 		body = g.body(g.request)
 		p, reason = world.gate.request(body)

@@ -26,14 +26,15 @@ const (
 // run is what a run of a test has to show.
 type run struct {
 	begun                 time.Time
+	lasts                 time.Duration
 	made, compared, found int
 	// refused is how many bodies were refused, by reason; read is how many of the
 	// others each reader has read.
 	refused, read map[string]int
 }
 
-func newRun() *run {
-	return &run{begun: time.Now(), refused: map[string]int{}, read: map[string]int{}}
+func newRun(lasts time.Duration) *run {
+	return &run{begun: time.Now(), lasts: lasts, refused: map[string]int{}, read: map[string]int{}}
 }
 
 // made is a chunk of bodies that were let through, with what came of them.
@@ -69,7 +70,7 @@ func chunks[T comparable](t testing.TB, r *run, one func(*generator) (body []byt
 		}
 	}()
 	return func(yield func(made[T]) bool) {
-		for time.Since(r.begun) < *duration || r.compared < leastCompared {
+		for time.Since(r.begun) < r.lasts || r.compared < leastCompared {
 			c := <-next
 			r.made += chunk
 			r.compared += len(c.passed)
