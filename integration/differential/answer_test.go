@@ -127,19 +127,15 @@ func answerReaders() []reader[*answered, answerOpinion] {
 	ask := func(a *answered) question {
 		return question{Answer: true, Method: a.method, ID: answerID, Type: a.media, body: a.body}
 	}
-	// Those that read JSON alone.
-	plain := func(read func([]byte) answerView) func(*answered) answerOpinion {
-		return func(a *answered) answerOpinion {
-			if a.media == eventStream {
-				return answerOpinion{}
-			}
-			return answerOpinion{[]answerView{read(a.body)}}
-		}
-	}
 	return []reader[*answered, answerOpinion]{
 		ofProcess[*answered, answerOpinion](world.js, ask),
 		ofProcess[*answered, answerOpinion](world.py, ask),
-		inGo("Go encoding/json struct", plain(goAnswer)),
+		inGo("Go encoding/json struct", func(a *answered) answerOpinion {
+			if a.media == eventStream {
+				return answerOpinion{[]answerView{goStream(a.body)}}
+			}
+			return answerOpinion{[]answerView{goAnswer(a.body)}}
+		}),
 		ofProcess[*answered, answerOpinion](world.ts1, ask),
 		ofProcess[*answered, answerOpinion](world.ts2, ask),
 		inGo("Go SDK", func(a *answered) answerOpinion {
@@ -203,6 +199,22 @@ func goAnswer(body []byte) answerView {
 			asks = []string{m.Method}
 		}
 		v.Messages = append(v.Messages, answerMessage{lists, asks})
+	}
+	return v
+}
+
+// goStream reads an event stream by lines that end at LF alone.
+func goStream(body []byte) answerView {
+	var v answerView
+	var data []string
+	for line := range strings.Lines(string(body) + "\n\n") {
+		line = strings.TrimRight(line, "\r\n")
+		if value, ok := strings.CutPrefix(line, "data:"); ok {
+			data = append(data, value)
+		} else if line == "" {
+			v.Messages = append(v.Messages, goAnswer([]byte(strings.Join(data, "\n"))).Messages...)
+			data = nil
+		}
 	}
 	return v
 }
@@ -318,6 +330,9 @@ func FuzzAnswer(f *testing.F) {
 	})
 }
 
+// smuggled is an answer that nobody may see.
+const smuggled = `{"jsonrpc":"2.0","id":3,"result":{"tools":[{"name":"admin","inputSchema":{"type":"object"}}],"prompts":[{"name":"admin"}]}}`
+
 // frame writes a body as an event stream, in one of the many ways there are.
 func (g *generator) frame(body []byte) []byte {
 	var b strings.Builder
@@ -334,6 +349,12 @@ func (g *generator) frame(body []byte) []byte {
 	}
 	around := func() {
 		for g.one(4) {
+			if g.one(4) {
+				// What only some take for the end of a line, and an event of its own.
+				end := pick(g, "\u2028", "\u2029", "\u0085", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x00", "\u2029\n")
+				b.WriteString(pick(g, ": ", "id: ", "foo: ", "event: message", "") + end + end + "data: " + smuggled + end + end)
+				eol()
+			}
 			b.WriteString(pick(g, ":", ": a comment", "id: 1", "id", "retry: 1", "event: message", "event:message", "event", "event: other", "foo: bar", "data", "data:", " data: {}", "data : {}", "Data: {}"))
 			eol()
 		}

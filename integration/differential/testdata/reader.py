@@ -1,5 +1,8 @@
 """Reads messages as a server or client in Python does, with json.loads of the bytes.
 
+Event streams are read by lines as str.splitlines finds them, which knows more line ends
+than the standard; httpx-sse does so up to 0.4.0.
+
 The frames and the answers are those of integration/node/frames.mjs and reader.mjs.
 """
 
@@ -100,13 +103,34 @@ def read(body, view):
     return {"batch": batch, "messages": [view(m) for m in (parsed if batch else [parsed])]}
 
 
+def read_stream(body):
+    """Reads an event stream by lines as str.splitlines finds them, as HTTP clients do."""
+    messages, data, event = [], [], "message"
+    for line in body.decode("utf-8", "replace").splitlines() + [""]:
+        name, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if name == "data" and line:
+            data.append(value)
+        elif name == "event" and line:
+            event = value
+        elif not line:
+            if data and event in ("message", ""):
+                messages += read("\n".join(data).encode(), as_client).get("messages", [])
+            data, event = [], "message"
+    return {"messages": messages}
+
+
 def main():
     stdin, stdout = sys.stdin.buffer, sys.stdout.buffer
     while head := stdin.read(4):
         frame = stdin.read(int.from_bytes(head, "big"))
         line, body = frame.split(b"\n", 1)
-        answer = json.loads(line).get("answer")
-        reply = json.dumps({"views": [read(body, as_client if answer else as_server)]}).encode()
+        question = json.loads(line)
+        if question.get("type") == "text/event-stream":
+            view = read_stream(body)
+        else:
+            view = read(body, as_client if question.get("answer") else as_server)
+        reply = json.dumps({"views": [view]}).encode()
         stdout.write(len(reply).to_bytes(4, "big") + reply)
         stdout.flush()
 
