@@ -8,7 +8,6 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strconv"
-	"strings"
 	"testing"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/jsonrpc"
@@ -59,9 +58,10 @@ var visible = func() map[string]bool {
 // the reason for which it gets nothing.
 func (g *gate) answer(method, media string, body []byte) (a *answered, reason string) {
 	params := `{}`
-	if method == "tools/call" {
+	switch method {
+	case "tools/call":
 		params = `{"name":"ok"}`
-	} else if method == "resources/read" {
+	case "resources/read":
 		params = `{"uri":"file:///ok"}`
 	}
 	request := fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":%q,"params":%s}`, answerID, method, params)
@@ -136,87 +136,17 @@ func answerReaders() []reader[*answered, answerOpinion] {
 			}
 			return answerOpinion{[]answerView{goAnswer(a.body)}}
 		}),
-		ofProcess[*answered, answerOpinion](world.ts1, ask),
-		ofProcess[*answered, answerOpinion](world.ts2, ask),
-		inGo("Go SDK", func(a *answered) answerOpinion {
+		some(ofProcess[*answered, answerOpinion](world.ts1, ask)),
+		some(ofProcess[*answered, answerOpinion](world.ts2, ask)),
+		some(inGo("Go SDK", func(a *answered) answerOpinion {
 			// A client waits for an answer with its id. However that is written,
 			// it has this digit.
 			if !bytes.Contains(a.body, []byte(strconv.Itoa(answerID))) {
 				return answerOpinion{}
 			}
 			return goClient(a)
-		}),
+		})),
 	}
-}
-
-// goAnswer reads as clients in Go do that decode into structs with encoding/json.
-func goAnswer(body []byte) answerView {
-	raws := []json.RawMessage{body}
-	if isArray(body) {
-		raws = nil
-		if err := json.Unmarshal(body, &raws); err != nil {
-			return answerView{Error: err.Error()}
-		}
-	}
-	var v answerView
-	for _, raw := range raws {
-		var m struct {
-			Method string
-			Result json.RawMessage
-		}
-		if err := json.Unmarshal(raw, &m); err != nil {
-			return answerView{Error: err.Error()}
-		}
-		var result struct {
-			Tools, Prompts      []struct{ Name string }
-			Resources, Contents []struct{ URI string }
-			ResourceTemplates   []struct{ URITemplate string }
-		}
-		if len(m.Result) > 0 {
-			// As by those who only want a part of it: what fits is filled in even
-			// if something else does not.
-			_ = json.Unmarshal(m.Result, &result)
-		}
-		lists := map[string][]string{}
-		add := func(list, key string) { lists[list] = append(lists[list], canonicalString(key)) }
-		for _, item := range result.Tools {
-			add("tools", item.Name)
-		}
-		for _, item := range result.Prompts {
-			add("prompts", item.Name)
-		}
-		for _, item := range result.Resources {
-			add("resources", item.URI)
-		}
-		for _, item := range result.Contents {
-			add("contents", item.URI)
-		}
-		for _, item := range result.ResourceTemplates {
-			add("resourceTemplates", item.URITemplate)
-		}
-		var asks []string
-		if m.Method != "" {
-			asks = []string{m.Method}
-		}
-		v.Messages = append(v.Messages, answerMessage{lists, asks})
-	}
-	return v
-}
-
-// goStream reads an event stream by lines that end at LF alone.
-func goStream(body []byte) answerView {
-	var v answerView
-	var data []string
-	for line := range strings.Lines(string(body) + "\n\n") {
-		line = strings.TrimRight(line, "\r\n")
-		if value, ok := strings.CutPrefix(line, "data:"); ok {
-			data = append(data, value)
-		} else if line == "" {
-			v.Messages = append(v.Messages, goAnswer([]byte(strings.Join(data, "\n"))).Messages...)
-			data = nil
-		}
-	}
-	return v
 }
 
 // listMethods are the requests whose answers hold lists, and the list. The rest of the
@@ -328,135 +258,4 @@ func FuzzAnswer(f *testing.F) {
 			t.Error(what)
 		}
 	})
-}
-
-// smuggled is an answer that nobody may see.
-const smuggled = `{"jsonrpc":"2.0","id":3,"result":{"tools":[{"name":"admin","inputSchema":{"type":"object"}}],"prompts":[{"name":"admin"}]}}`
-
-// frame writes a body as an event stream, in one of the many ways there are.
-func (g *generator) frame(body []byte) []byte {
-	var b strings.Builder
-	end := pick(g, "\n", "\n", "\n", "\r\n", "\r")
-	eol := func() {
-		if g.one(20) {
-			b.WriteString(pick(g, "\n", "\r\n", "\r"))
-			return
-		}
-		b.WriteString(end)
-	}
-	if g.one(20) {
-		b.WriteString("\ufeff")
-	}
-	around := func() {
-		for g.one(4) {
-			if g.one(4) {
-				// What only some take for the end of a line, and an event of its own.
-				end := pick(g, "\u2028", "\u2029", "\u0085", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x00", "\u2029\n")
-				b.WriteString(pick(g, ": ", "id: ", "foo: ", "event: message", "") + end + end + "data: " + smuggled + end + end)
-				eol()
-			}
-			b.WriteString(pick(g, ":", ": a comment", "id: 1", "id", "retry: 1", "event: message", "event:message", "event", "event: other", "foo: bar", "data", "data:", " data: {}", "data : {}", "Data: {}"))
-			eol()
-		}
-	}
-	for range pick(g, 1, 1, 1, 2) {
-		around()
-		for line := range bytes.FieldsFuncSeq(body, func(c rune) bool { return c == '\n' || c == '\r' }) {
-			b.WriteString(pick(g, "data: ", "data: ", "data: ", "data:", "data:  "))
-			b.Write(line)
-			eol()
-			if g.one(4) {
-				around()
-			}
-		}
-		around()
-		if !g.one(20) {
-			eol()
-		}
-	}
-	text := []byte(b.String())
-	if g.one(10) {
-		text = g.mutateBytes(text)
-	}
-	return text
-}
-
-// answer makes one, to a request with the method, as JSON or as an event stream.
-func (g *generator) answer() (body []byte, method, media string) {
-	method = pick(g, "tools/list", "tools/list", "tools/list", "prompts/list", "resources/list", "resources/templates/list", "resources/read", "tools/call")
-	body = g.body(func() *object { return g.response(method) })
-	media = "application/json"
-	if g.one(4) {
-		media, body = eventStream, g.frame(body)
-	}
-	return body, method, media
-}
-
-// response makes an answer that the server means well, or seldom something else that it may
-// send.
-func (g *generator) response(method string) *object {
-	m := obj("jsonrpc", version)
-	switch g.IntN(20) {
-	case 0:
-		m.members = append(m.members, entry{text("method"), text(pick(g, "notifications/tools/list_changed", "notifications/message", "notifications/x"))})
-		return m
-	case 1:
-		m.members = append(m.members, entry{text("id"), raw("9")}, entry{text("method"), text(pick(g, "sampling/createMessage", "elicitation/create", "roots/list", "ping"))})
-		return m
-	case 2:
-		m.members = append(m.members, entry{text("id"), raw("3")}, entry{text("error"), obj("code", raw("1"), "message", text(g.text()))})
-		return m
-	}
-	m.members = append(m.members, entry{text("id"), pick(g, raw("3"), raw("3"), raw("3"), raw("3"), raw("3"), raw("3"), raw("3.0"), raw("4"))})
-	result := new(object)
-	m.members = append(m.members, entry{text("result"), result})
-	if g.one(20) {
-		// What only some take for a request that the principal's client must not get.
-		m.members = append(m.members, entry{g.near("method"), text("sampling/createMessage")})
-	}
-	list := listMethods[method]
-	items := new(array)
-	for range g.IntN(5) {
-		items.items = append(items.items, g.item(list))
-	}
-	result.members = append(result.members, entry{text(list), items})
-	if g.one(8) {
-		other := pick(g, "tools", "prompts", "resources", "resourceTemplates", "contents")
-		if other != list {
-			result.members = append(result.members, entry{text(other), &array{[]any{g.item(other)}}})
-		}
-	}
-	if g.one(4) {
-		result.members = append(result.members, entry{text("nextCursor"), text(g.text())})
-	}
-	if g.one(4) {
-		result.members = append(result.members, entry{text("_meta"), obj(g.name(), g.value(2))})
-	}
-	return m
-}
-
-// item makes one of a list.
-func (g *generator) item(list string) *object {
-	var o *object
-	switch list {
-	case "tools":
-		o = obj("name", text(pick(g, objectNames...)), "inputSchema", obj("type", text("object"), "properties", obj("schema", obj("type", text("string")))))
-	case "prompts":
-		o = obj("name", text(pick(g, objectNames...)))
-	case "resources":
-		o = obj("name", text(g.text()), "uri", text(pick(g, objectURIs...)))
-	case "resourceTemplates":
-		o = obj("name", text(g.text()), "uriTemplate", text(pick(g, objectURIs...)))
-	case "contents":
-		o = obj("uri", text(pick(g, objectURIs...)), "text", text(g.text()))
-	default:
-		o = obj("type", text("text"), "text", text(g.text()))
-	}
-	if g.one(3) {
-		o.members = append(o.members, entry{text("description"), text(g.text())})
-	}
-	if g.one(6) {
-		o.members = append(o.members, entry{text(g.name()), g.value(2)})
-	}
-	return o
 }

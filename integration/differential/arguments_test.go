@@ -26,9 +26,9 @@ func argumentReaders() []reader[*call, opinion] {
 		ofProcess[*call, opinion](world.js, ask),
 		ofProcess[*call, opinion](world.py, ask),
 		inGo("Go encoding/json map", func(c *call) opinion { return opinion{Views: []view{goMap(c.body)}} }),
-		ofProcess[*call, opinion](world.ts1, ask),
-		ofProcess[*call, opinion](world.ts2, ask),
-		inGo("Go SDK", func(c *call) opinion { return goSDK(c.passed) }),
+		some(ofProcess[*call, opinion](world.ts1, ask)),
+		some(ofProcess[*call, opinion](world.ts2, ask)),
+		some(inGo("Go SDK", func(c *call) opinion { return goSDK(c.passed) })),
 	}
 }
 

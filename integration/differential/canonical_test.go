@@ -61,8 +61,9 @@ func canonicalNext(d *jsontext.Decoder) (string, error) {
 			return "{" + strings.Join(parts, ",") + "}", nil
 		}
 		return "[" + strings.Join(parts, ",") + "]", nil
+	default:
+		return token.String(), nil
 	}
-	return token.String(), nil
 }
 
 // canonicalValue is that of what encoding/json has read with UseNumber.

@@ -11,11 +11,20 @@ import (
 type reader[T, O any] struct {
 	name string
 	read func([]T) ([]O, error)
+	// share is how many bodies there are for each that it gets; 0 means that it gets
+	// all.
+	share int
+}
+
+// some gives a reader that is slow every other body only.
+func some[T, O any](r reader[T, O]) reader[T, O] {
+	r.share = 2
+	return r
 }
 
 // ofProcess is a reader in a process of its own.
 func ofProcess[T, O any](p *process, ask func(T) question) reader[T, O] {
-	return reader[T, O]{p.name, func(all []T) ([]O, error) {
+	return reader[T, O]{name: p.name, read: func(all []T) ([]O, error) {
 		questions := make([]question, len(all))
 		for i := range all {
 			questions[i] = ask(all[i])
@@ -29,7 +38,7 @@ func ofProcess[T, O any](p *process, ask func(T) question) reader[T, O] {
 // inGo is a reader that is a function. Several bodies are read at a time, because some are
 // waited for.
 func inGo[T, O any](name string, read func(T) O) reader[T, O] {
-	return reader[T, O]{name, func(all []T) ([]O, error) {
+	return reader[T, O]{name: name, read: func(all []T) ([]O, error) {
 		opinions := make([]O, len(all))
 		var wg sync.WaitGroup
 		several := make(chan struct{}, 8)
@@ -45,12 +54,24 @@ func inGo[T, O any](name string, read func(T) O) reader[T, O] {
 	}}
 }
 
-// opinions are those of all readers, by reader and body.
+// opinions are those of all readers, by reader and body. They have none on a body that they
+// were not given.
 func opinions[T, O any](readers []reader[T, O], all []T) ([][]O, error) {
 	given, errs := make([][]O, len(readers)), make([]error, len(readers))
 	var wg sync.WaitGroup
 	for i, r := range readers {
-		wg.Go(func() { given[i], errs[i] = r.read(all) })
+		wg.Go(func() {
+			share := max(r.share, 1)
+			var part []T
+			for n := 0; n < len(all); n += share {
+				part = append(part, all[n])
+			}
+			got, err := r.read(part)
+			given[i], errs[i] = make([]O, len(all)), err
+			for n := range got {
+				given[i][n*share] = got[n]
+			}
+		})
 	}
 	wg.Wait()
 	return given, errors.Join(errs...)

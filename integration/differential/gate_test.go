@@ -35,11 +35,11 @@ var (
 )
 
 // gate is the real mcp_auth handler, without a network: the test plays the client and the
-// server. Everything may be done with the server "all", so that what is let through
-// depends on how it is read alone.
+// server.
 type gate struct {
 	handler *mcpauth.Handler
-	// all, some and nobody are tokens. With the first everything may be done.
+	// all and some are tokens. With the first everything may be done, so that what is
+	// let through depends on how it is read alone; with the second, what is visible may.
 	all, some string
 }
 

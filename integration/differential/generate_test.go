@@ -165,6 +165,7 @@ func (g *generator) request() *object {
 		add("argument", obj("name", text("a"), "value", text(g.text())))
 	case mcp.Subscription:
 		add("notifications", obj("toolsListChanged", raw("true"), "resourceSubscriptions", &array{[]any{text(pick(g, objectURIs...))}}))
+	default:
 	}
 	switch method.Name {
 	case "initialize":

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -51,7 +52,7 @@ func goClient(a *answered) answerOpinion {
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	v.Messages[0] = answerMessage{Lists: keys, Asks: asks[:len(asks):len(asks)]}
+	v.Messages[0] = answerMessage{Lists: keys, Asks: slices.Clip(asks)}
 	return answerOpinion{[]answerView{v}}
 }
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"sync"
 	"time"
 
@@ -64,7 +65,7 @@ func goSDK(p *passed) opinion {
 	handler.ServeHTTP(w, r)
 	mu.Lock()
 	defer mu.Unlock()
-	return opinion{Status: w.Code, Calls: calls[:len(calls):len(calls)]}
+	return opinion{Status: w.Code, Calls: slices.Clip(calls)}
 }
 
 // goCall is what a handler was called with, and a result for what has an object.

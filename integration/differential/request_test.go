@@ -15,9 +15,9 @@ func requestReaders() []reader[*passed, opinion] {
 		ofProcess[*passed, opinion](world.py, ask),
 		inGo("Go encoding/json struct", views(goStruct)),
 		inGo("Go encoding/json map", views(goMap)),
-		ofProcess[*passed, opinion](world.ts1, ask),
-		ofProcess[*passed, opinion](world.ts2, ask),
-		inGo("Go SDK", goSDK),
+		some(ofProcess[*passed, opinion](world.ts1, ask)),
+		some(ofProcess[*passed, opinion](world.ts2, ask)),
+		some(inGo("Go SDK", goSDK)),
 	}
 }
 

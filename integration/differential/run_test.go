@@ -18,7 +18,7 @@ const (
 	// leastShare is the share of the bodies that must be let through, in percent: of
 	// bodies that are all refused, nothing is learned. leastRead is the share of those
 	// that each reader must be able to read.
-	leastShare, leastRead = 20, 5
+	leastShare, leastRead = 20, 2
 	// mostFound is how many differences are reported before the test gives up.
 	mostFound = 5
 )
