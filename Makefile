@@ -6,8 +6,9 @@ GOVULNCHECK   = go run golang.org/x/vuln/cmd/govulncheck@v1.8.0
 
 LISTEN   ?= 127.0.0.1:8808
 FUZZTIME ?= 30s
+DIFFTIME ?= 10m
 
-.PHONY: run build test bench conformance lint vuln fuzz clean compiler
+.PHONY: run build test bench conformance lint vuln fuzz differential clean compiler python
 
 # The quickstart: a gateway with two MCP servers and two tokens, up until Ctrl-C.
 # Built first and not `go run`, so that SIGTERM reaches it too.
@@ -20,7 +21,7 @@ build:
 	go build -o caddy ./xcaddy
 
 # Run anew each time: the go command does not see that a test builds and starts Caddy.
-test: compiler
+test: compiler python
 	go vet ./...
 	@files=$$(find . -name '*.go' -not -path './.build/*' -not -path '*/node_modules/*' -exec gofmt -l {} +); \
 		if [ -n "$$files" ]; then echo "not formatted, run gofmt -w on: $$files"; exit 1; fi
@@ -29,6 +30,10 @@ test: compiler
 # The race detector needs a C compiler.
 compiler:
 	@command -v "$$(go env CC)" >/dev/null || { apt-get update -qq && apt-get install -y -qq gcc libc6-dev; }
+
+# One of the readers that messages are read with, to compare.
+python:
+	@command -v python3 >/dev/null || { apt-get update -qq && apt-get install -y -qq python3; }
 
 # What security costs: ends with one line "secured/plain: R".
 bench:
@@ -47,13 +52,18 @@ vuln:
 	$(GOVULNCHECK) $(if $(VULNDB),-db $(VULNDB)) ./...
 
 # Every fuzz target, FUZZTIME each.
-fuzz:
+fuzz: python
 	@for package in $$(go list ./...); do \
 		for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz'); do \
 			echo "== $$package $$target"; \
 			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package || exit 1; \
 		done; \
 	done
+
+# Bodies near valid ones, given to the readers of other languages and SDKs, for DIFFTIME.
+# make test does so for a minute. SEED repeats a run.
+differential: python
+	go test -count=1 -v -timeout 0 -run '^Test' ./integration/differential -args -for $(DIFFTIME) -seed $(or $(SEED),0)
 
 clean:
 	rm -rf .build caddy

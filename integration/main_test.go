@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 	"testing"
+
+	"github.com/caddymcp/caddy-mcp-gateway/integration/node"
 )
 
 // world is what the tests of this package share. Each part is started by the
@@ -35,7 +37,7 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "making the certificates of the integration tests:", err)
 		return 1
 	}
-	if err := installNode(); err != nil {
+	if err := node.Install(context.Background(), nodeDir); err != nil {
 		fmt.Fprintln(os.Stderr, "installing the Node packages of the integration tests:", err)
 		return 1
 	}

@@ -9,50 +9,15 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
+
+	"github.com/caddymcp/caddy-mcp-gateway/integration/node"
 )
 
-// nodeDir has the scripts and packages, nodeBinary in it is the Node that runs
-// them.
+// nodeDir has the scripts and packages.
 const nodeDir = "node"
-
-var nodeBinary = filepath.Join("node_modules", ".bin", "node")
-
-// installNode installs the locked npm packages, and the Node version among them,
-// unless an installation newer than the lock is there. Processes that test at
-// the same time wait for each other.
-func installNode() error {
-	lock, err := os.OpenFile(filepath.Join(nodeDir, ".install.lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return err
-	}
-	defer lock.Close()
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		return err
-	}
-	wanted, err := os.Stat(filepath.Join(nodeDir, "package-lock.json"))
-	if err != nil {
-		return err
-	}
-	// npm writes this file when everything else is in place.
-	have, err := os.Stat(filepath.Join(nodeDir, "node_modules", ".package-lock.json"))
-	if err == nil && !have.ModTime().Before(wanted.ModTime()) {
-		return nil
-	}
-	install := exec.CommandContext(context.Background(), "npm", "ci", "--no-audit", "--no-fund")
-	install.Dir = nodeDir
-	if out, err := install.CombinedOutput(); err != nil {
-		return fmt.Errorf("npm ci: %w\n%s", err, out)
-	}
-	if _, err := os.Stat(filepath.Join(nodeDir, nodeBinary)); err != nil {
-		return fmt.Errorf("npm ci has brought no Node (it comes by an install script: are those switched off?): %w", err)
-	}
-	return nil
-}
 
 // nodeProcess is a script of the node folder. It ends when its standard input is
 // closed.
@@ -73,7 +38,7 @@ func startNode(ctx context.Context, script, variable string, value any, line fun
 		return nil, err
 	}
 	p := &nodeProcess{script: script, stderr: new(tail), ended: make(chan struct{})}
-	p.cmd = exec.CommandContext(ctx, nodeBinary, script)
+	p.cmd = exec.CommandContext(ctx, node.Binary, script)
 	p.cmd.Dir = nodeDir
 	p.cmd.Env = append(os.Environ(), variable+"="+string(config), "NODE_EXTRA_CA_CERTS="+authorityFile())
 	p.cmd.Stderr = p.stderr

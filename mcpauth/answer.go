@@ -189,7 +189,7 @@ func (a *answer) event(e *sse.Event) error {
 	if !e.HasData || len(e.Data) == 0 {
 		// A comment, an id to come back to, a time to wait. Anything else, such as
 		// JSON that is labelled as an event stream, has not been judged.
-		if !isFraming(e.Raw) {
+		if !isFraming(e.Raw) || separates(e.Raw) {
 			return errors.New("the stream holds what is no event")
 		}
 		_, err := a.ResponseWriter.Write(e.Raw)
@@ -208,9 +208,13 @@ func (a *answer) event(e *sse.Event) error {
 	}
 	raw := e.Raw
 	switch {
-	case loneCR(raw):
-		// Some clients end lines only at LF and would see other lines than we do.
-		e.Data = judged.bytes
+	case loneCR(raw) || separates(raw):
+		// Some clients end lines only at LF, or in more places, and would see other
+		// lines than we do.
+		if separates(e.ID) {
+			return errors.New("the stream has an event whose id holds a line end")
+		}
+		e.Data = joined(judged.bytes)
 		raw = sse.AppendEvent(nil, e)
 	case judged.changed:
 		raw = e.AppendData(nil, judged.bytes)

@@ -54,7 +54,8 @@ var errAmbiguous = errors.New("the arguments are ambiguous")
 
 // arguments decodes a call's arguments for a condition. It refuses what two readers
 // could take for different values: names that differ only in case, which some
-// readers take for the same, and whole numbers that floating point rounds.
+// readers take for the same, whole numbers that floating point rounds, and __proto__,
+// which some readers leave out and others take for more than a name.
 func arguments(text []byte) (map[string]any, error) {
 	args := map[string]any{}
 	if text == nil {
@@ -92,14 +93,15 @@ func exactNumber(d *jsontext.Decoder, value *any) error {
 	return nil
 }
 
-// distinct reports whether no two names in any object are alike but for case.
+// distinct reports whether no two names in any object are alike but for case, and none
+// is __proto__.
 func distinct(value any) bool {
 	switch value := value.(type) {
 	case map[string]any:
 		folded := make(map[string]struct{}, len(value))
 		for name, inner := range value {
 			key := strings.ToLower(strings.ToUpper(name))
-			if _, twice := folded[key]; twice || !distinct(inner) {
+			if _, twice := folded[key]; twice || name == "__proto__" || !distinct(inner) {
 				return false
 			}
 			folded[key] = struct{}{}

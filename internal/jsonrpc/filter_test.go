@@ -78,6 +78,8 @@ func TestReadAnswerRefuses(t *testing.T) {
 		"D6 tools twice":       {`{"tools":[],"tools":[{"name":"admin"}]}`, "json_duplicate_name"},
 		"D6 tools and Tools":   {`{"tools":[],"Tools":[{"name":"admin"}]}`, "json_case_variant"},
 		"only Tools":           {`{"TOOLS":[{"name":"admin"}]}`, "json_case_variant"},
+		"__proto__":            {`{"__proto__":{"tools":[{"name":"admin"}]}}`, "json_prototype"},
+		"__proto__ in an item": {`{"tools":[{"name":"ok","__proto__":{"title":"admin"}}]}`, "json_prototype"},
 		"name twice":           {`{"tools":[{"name":"ok","name":"admin"}]}`, "json_duplicate_name"},
 		"item name and Name":   {`{"tools":[{"name":"ok","Name":"admin"}]}`, "json_case_variant"},
 		"no name":              {`{"tools":[{"title":"admin"}]}`, "list_item"},

@@ -7,7 +7,9 @@
 // object, and unique under case folding in every object that decides something:
 // the message, its params, and within them _meta, ref and notifications. A name
 // that differs only in case from one that decides is refused as well, because a
-// reader that folds case would take it (Go's encoding/json does).
+// reader that folds case would take it (Go's encoding/json does), and so is __proto__,
+// which the TypeScript SDK leaves out and copying in JavaScript takes for an object's
+// prototype, whose members are then found in the object.
 package jsonrpc
 
 import (

@@ -202,6 +202,9 @@ func (r *reader) next(n *names) (name []byte, ok bool, err error) {
 			r.refuse(CodeInvalidRequest, "json_case_variant", "a member differs only in case from "+d)
 		}
 	}
+	if string(name) == "__proto__" {
+		r.refuse(CodeInvalidRequest, "json_prototype", "a member is named __proto__, which some readers leave out and others take for more than a name")
+	}
 	seen := r.names[n.from:]
 	if len(seen) == MaxMembers {
 		r.refuse(CodeInvalidRequest, "json_members", "an object has too many members")

@@ -36,6 +36,8 @@ type condition struct {
 	args, claims bool
 	// fixes are the arguments that must have one of certain values for it to hold.
 	fixes map[string]valueSet
+	// names are those of members that it asks for.
+	names []memberName
 }
 
 // environment is what conditions are written in: CEL's standard library and our
@@ -83,7 +85,7 @@ func newCondition(text string) (*condition, error) {
 	if err := checkPatterns(tree.Expr()); err != nil {
 		return nil, err
 	}
-	c := &condition{fixes: fixed(tree.Expr())}
+	c := &condition{fixes: fixed(tree.Expr()), names: memberNames(tree.Expr())}
 	for _, reference := range tree.ReferenceMap() {
 		c.args = c.args || reference.Name == "args"
 		c.claims = c.claims || reference.Name == "claims"
@@ -206,6 +208,8 @@ func (q *question) evaluate(c *condition) (bool, error) {
 		} else if q.vars.args, q.argsErr = q.arguments(); q.argsErr == nil && q.vars.args == nil {
 			q.vars.args = map[string]any{}
 		}
+		q.written = make(spellings)
+		q.written.add(q.vars.args)
 	}
 	if c.claims && !q.known.claims {
 		q.known.claims = true
@@ -218,6 +222,9 @@ func (q *question) evaluate(c *condition) (bool, error) {
 	}
 	if c.args && q.argsErr != nil {
 		return false, q.argsErr
+	}
+	if c.args && q.written.differ(c.names) {
+		return false, errSpelling
 	}
 	// A copy, so that the question itself stays on the stack.
 	vars := q.vars

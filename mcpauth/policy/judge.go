@@ -155,6 +155,8 @@ type trial struct {
 	vars  variables
 	// argsErr is why there are no arguments.
 	argsErr error
+	// written are the names in them.
+	written spellings
 	// tried are the rules evaluated, or collected.
 	tried []*Rule
 	// unmet is the first of the rules that would allow and whose condition does
