@@ -81,17 +81,15 @@ type CounterWindow struct {
 
 // Take counts n uses at a moment if there is room for them, as [Store] Take does.
 func (c *Counter) Take(n int, windows []Window, now time.Time) (wait time.Duration) {
-	// To ask whether there is room for none is to ask for one.
-	asked := int64(max(n, 1))
 	for _, w := range windows {
-		wait = max(wait, c.window(w, now).wait(w, asked, now))
+		// To ask whether there is room for none is to ask for one.
+		wait = max(wait, c.wait(w, int64(max(n, 1)), now))
 	}
 	if wait > 0 || n == 0 {
 		return wait
 	}
 	for _, w := range windows {
-		counted := c.window(w, now)
-		counted.Uses[counted.At%w.Steps()] += int64(n)
+		c.count(w, int64(n), now)
 	}
 	return 0
 }
@@ -99,67 +97,72 @@ func (c *Counter) Take(n int, windows []Window, now time.Time) (wait time.Durati
 // Over is when nothing of it counts any more.
 func (c *Counter) Over() time.Time {
 	var last int64
-	for _, w := range c.Windows {
-		last = max(last, w.over())
+	for i := range c.Windows {
+		last = max(last, c.Windows[i].over())
 	}
 	return time.Unix(last, 0)
 }
 
 func (c *CounterWindow) over() int64 { return (c.At + int64(len(c.Uses))) * c.Step }
 
-// window returns the uses in a window, of which it forgets those that are over. A
-// clock that goes back changes nothing: what was counted stays, and what comes is
-// counted in the newest step.
-func (c *Counter) window(w Window, now time.Time) *CounterWindow {
-	at := now.Unix() / w.Seconds()
+// find returns what was counted in a window, or nil.
+func (c *Counter) find(w Window) *CounterWindow {
 	for i := range c.Windows {
 		counted := &c.Windows[i]
-		if counted.Period != int64(w.Period/time.Second) || counted.Step != w.Seconds() || int64(len(counted.Uses)) != w.Steps() {
-			continue
+		if counted.Period == int64(w.Period/time.Second) && counted.Step == w.Seconds() && int64(len(counted.Uses)) == w.Steps() {
+			return counted
 		}
-		size := w.Steps()
-		for over := range min(at-counted.At, size) {
-			counted.Uses[(counted.At+1+over)%size] = 0
-		}
-		counted.At = max(counted.At, at)
-		return counted
 	}
-	// Limits that are not asked for any more are not kept for ever.
-	c.Windows = slices.DeleteFunc(c.Windows, func(old CounterWindow) bool { return old.over() <= now.Unix() })
-	if len(c.Windows) >= 2*MaxWindows {
-		c.Windows = slices.Delete(c.Windows, 0, 1)
-	}
-	c.Windows = append(c.Windows, CounterWindow{int64(w.Period / time.Second), w.Seconds(), at, make([]int64, w.Steps())})
-	return &c.Windows[len(c.Windows)-1]
+	return nil
 }
 
 // wait is how long it is until there is room, which is when enough of the oldest
 // steps are over. For more than there ever is room for, that is a whole period.
-func (c *CounterWindow) wait(w Window, n int64, now time.Time) time.Duration {
-	if w.Limit == 0 {
-		return 0
-	}
-	var sum int64
-	for _, uses := range c.Uses {
-		sum += uses
-	}
+func (c *Counter) wait(w Window, n int64, now time.Time) time.Duration {
 	room := int64(w.Limit) - n
-	if sum <= room {
+	switch {
+	case w.Limit == 0:
 		return 0
-	}
-	if room < 0 {
+	case room < 0:
 		return w.Period + w.Step
 	}
-	size := int64(len(c.Uses))
-	for i := range size {
-		step := c.At - size + 1 + i
-		if step < 0 {
-			continue
-		}
-		sum -= c.Uses[step%size]
+	counted := c.find(w)
+	if counted == nil {
+		return 0
+	}
+	size := w.Steps()
+	oldest := max(counted.At, now.Unix()/w.Seconds()) - size + 1
+	var sum int64
+	for step := max(oldest, 0); step <= counted.At; step++ {
+		sum += counted.Uses[step%size]
+	}
+	for step := max(oldest, 0); sum > room; step++ {
+		sum -= counted.Uses[step%size]
 		if sum <= room {
-			return max(time.Unix((step+size)*c.Step, 0).Sub(now), time.Second)
+			return max(time.Unix((step+size)*counted.Step, 0).Sub(now), time.Second)
 		}
 	}
-	return w.Period + w.Step
+	return 0
+}
+
+// count forgets the steps that are over and counts in the newest one. A clock that
+// goes back changes nothing: what was counted stays, and what comes is counted in the
+// newest step.
+func (c *Counter) count(w Window, n int64, now time.Time) {
+	at, size := now.Unix()/w.Seconds(), w.Steps()
+	counted := c.find(w)
+	if counted == nil {
+		// Limits that are not asked for any more are not kept for ever.
+		c.Windows = slices.DeleteFunc(c.Windows, func(old CounterWindow) bool { return old.over() <= now.Unix() })
+		if len(c.Windows) >= 2*MaxWindows {
+			c.Windows = slices.Delete(c.Windows, 0, 1)
+		}
+		c.Windows = append(c.Windows, CounterWindow{int64(w.Period / time.Second), w.Seconds(), at, make([]int64, size)})
+		counted = &c.Windows[len(c.Windows)-1]
+	}
+	for over := range min(at-counted.At, size) {
+		counted.Uses[(counted.At+1+over)%size] = 0
+	}
+	counted.At = max(counted.At, at)
+	counted.Uses[counted.At%size] += n
 }

@@ -67,9 +67,9 @@ type Module interface {
 	NewStore() Store
 }
 
-// Update is what Watch and Follow tell. The calls come one after the other, from one
-// goroutine, in the order in which things happened; a slow one holds up the next, so
-// that it may not wait for the store itself.
+// Update is what Watch and Follow tell. The calls come one after the other, in the
+// order in which things happened; a slow one holds up the next, so that it may not
+// wait for the store itself.
 type Update struct {
 	// Revocations came to be known. When the connection to the store was lost, all
 	// that are in force are told again, so that one may come more than once.
