@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -170,6 +171,8 @@ func (s *Store) readRevocations(ctx context.Context, node *goredis.Client, keys 
 			revocations = append(revocations, mine...)
 		}
 	}
+	now := time.Now()
+	revocations = slices.DeleteFunc(revocations, func(r state.Revocation) bool { return r.Over(now) })
 	if len(others) == 0 {
 		return revocations, nil
 	}
@@ -177,7 +180,6 @@ func (s *Store) readRevocations(ctx context.Context, node *goredis.Client, keys 
 	if err != nil {
 		return nil, err
 	}
-	now := time.Now()
 	for i, key := range others {
 		r := state.Revocation{Kind: state.RevokeID, Value: key[len(literalPrefix):]}
 		if len(r.Value) > state.MaxRevocation {

@@ -36,6 +36,7 @@ type Store struct {
 }
 
 func newStore(s *settings) *Store {
+	setLogger()
 	store := &Store{settings: s, client: s.client()}
 	store.ctx, store.cancel = context.WithCancel(context.Background())
 	return store
