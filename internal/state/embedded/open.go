@@ -2,8 +2,10 @@ package embedded
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -63,7 +65,7 @@ func open(path string) (db *bolt.DB, file *os.File, err error) {
 		if db, err = bolt.Open(path, 0o600, options); err != nil {
 			return err
 		}
-		return errors.Join(db.View(verify), db.Close())
+		return errors.Join(checkMeta(file, db.Info().PageSize), db.View(verify), db.Close())
 	})
 	if err == nil {
 		err = guard(func() error {
@@ -74,7 +76,9 @@ func open(path string) (db *bolt.DB, file *os.File, err error) {
 	}
 	if err != nil {
 		if file != nil {
-			file.Close() // and with it the lock, if bbolt was interrupted
+			// If bbolt was interrupted, nobody else will.
+			unlock(file)
+			file.Close()
 		}
 		return nil, nil, explain(path, err)
 	}
@@ -91,6 +95,26 @@ func explain(path string, err error) error {
 		return fmt.Errorf("the state file cannot be opened: %w", err)
 	}
 	return fmt.Errorf("the state file %s cannot be read: %w. Without it revoked tokens would be good again, so nothing is started: restore it from a backup; or, if you accept that all revocations, issued tokens, accounts and sessions are lost, move it away", path, err)
+}
+
+// checkMeta wants both of bbolt's meta pages to be right. With one of them it would go
+// on from what was before the last commit. A crash does not leave one that is wrong:
+// what matters of it is in one sector.
+//
+// After 16 bytes of each page there are 56 bytes, and their FNV-1a.
+func checkMeta(file *os.File, pageSize int) error {
+	for page := range int64(2) {
+		var meta [64]byte
+		if _, err := file.ReadAt(meta[:], page*int64(pageSize)+16); err != nil {
+			return err
+		}
+		sum := fnv.New64a()
+		sum.Write(meta[:56])
+		if sum.Sum64() != binary.NativeEndian.Uint64(meta[56:]) {
+			return fmt.Errorf("one of its first pages has a wrong checksum: %w", state.ErrDamaged)
+		}
+	}
+	return nil
 }
 
 // verify reads everything once.
@@ -123,6 +147,9 @@ func verify(tx *bolt.Tx) error {
 				return fmt.Errorf("the %s are out of order: %w", name, state.ErrDamaged)
 			}
 			last = key
+			if bucket.Get(k) == nil {
+				return fmt.Errorf("the %s are not where they belong: %w", name, state.ErrDamaged)
+			}
 			_, err := state.DecodeRecord(key, v)
 			return err
 		})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"time"
 
@@ -155,11 +156,22 @@ func (s *Store) sweep(ctx context.Context) (n int, err error) {
 			gone = append(gone, append([]byte(nil), k...))
 		}
 		for _, k := range gone {
-			letter, key := k[8], k[9:]
-			if letter == ofRecords {
-				keys = append(keys, string(key))
+			t, key := tableOf(tx, k[8]), string(k[9:])
+			stored := t.bucket.Get([]byte(key))
+			if stored == nil {
+				if err := t.expiries.Delete(k); err != nil {
+					return failed{err}
+				}
+				continue
 			}
-			if err := tableOf(tx, letter).delete(key); err != nil {
+			// The index alone does not end anything.
+			if r, err := state.DecodeRecord(key, stored); err != nil || !over(r, now) {
+				return failed{fmt.Errorf("what is to expire has not expired: %w", errors.Join(err, state.ErrDamaged))}
+			}
+			if t.letter == ofRecords {
+				keys = append(keys, key)
+			}
+			if err := t.delete([]byte(key)); err != nil {
 				return failed{err}
 			}
 		}

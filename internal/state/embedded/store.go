@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -44,6 +45,7 @@ type Store struct {
 // openFile is the file and what is the matter with it.
 type openFile struct {
 	db   *bolt.DB
+	file *os.File
 	info os.FileInfo
 	// broken is why the file must not be touched any more.
 	broken atomic.Pointer[error]
@@ -104,9 +106,9 @@ func (s *Store) Close() error {
 	}
 	err := s.flush(f)
 	if f.broken.Load() != nil {
-		// bbolt's locks may be held by what was interrupted. The file's own is given
-		// back when the process ends.
-		return err
+		// To close it could wait for ever for what was interrupted.
+		unlock(f.file)
+		return errors.Join(err, f.file.Close())
 	}
 	return errors.Join(err, guard(f.db.Close))
 }
@@ -144,7 +146,7 @@ func (s *Store) open(wanted bool) (*openFile, error) {
 	if err != nil {
 		return nil, state.Unavailable(err)
 	}
-	f := &openFile{db: db}
+	f := &openFile{db: db, file: file}
 	if f.info, err = file.Stat(); err != nil {
 		return nil, state.Unavailable(errors.Join(err, db.Close()))
 	}
@@ -299,9 +301,11 @@ func (f *openFile) check(path string, size int64) error {
 }
 
 // full reports whether there was no room. The file is as it was then; after any other
-// error it is not certain what has reached the disk.
+// error it is not certain what has reached the disk. When the file itself cannot be
+// made longer, which is before anything is written, bbolt says so only in words.
 func full(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG) ||
+		strings.HasPrefix(err.Error(), "file resize error")
 }
 
 // Interface guard
