@@ -369,7 +369,8 @@ func TestGivesUp(t *testing.T) {
 func TestSweep(t *testing.T) {
 	s := opened(t, filepath.Join(t.TempDir(), "state.db"))
 	now := time.Now().Truncate(time.Millisecond)
-	s.now = func() time.Time { return now }
+	clock := statetest.NewClock(now)
+	s.setNow(clock.Now)
 	const n = sweepMost + 500
 	soon, late := now.Add(time.Minute), now.Add(5*time.Hour)
 	for i := 0; i < n; i += 50 {
@@ -427,7 +428,7 @@ func TestSweep(t *testing.T) {
 		{late, 2 * groups, groups, 3, 2},
 		{late.Add(keepRevocations), 2, groups, 1, 0},
 	} {
-		now = step.at
+		clock.Set(step.at)
 		swept, err := s.sweep(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -443,9 +444,9 @@ func TestSweep(t *testing.T) {
 func TestClockBack(t *testing.T) {
 	s := opened(t, filepath.Join(t.TempDir(), "state.db"))
 	start := time.Now()
-	now := start
-	s.now = func() time.Time { return now }
-	if err := s.Revoke(t.Context(), state.Revocation{Kind: state.RevokeID, Value: "a", Expires: now.Add(time.Minute)}); err != nil {
+	clock := statetest.NewClock(start)
+	s.setNow(clock.Now)
+	if err := s.Revoke(t.Context(), state.Revocation{Kind: state.RevokeID, Value: "a", Expires: start.Add(time.Minute)}); err != nil {
 		t.Fatal(err)
 	}
 	count := func() (n int) {
@@ -455,11 +456,11 @@ func TestClockBack(t *testing.T) {
 		}
 		return n
 	}
-	now = start.Add(30 * time.Minute)
+	clock.Set(start.Add(30 * time.Minute))
 	if _, err := s.sweep(t.Context()); err != nil || count() != 0 {
 		t.Errorf("%d in force after it has expired, %v", count(), err)
 	}
-	now = start
+	clock.Set(start)
 	if count() != 1 {
 		t.Error("it is forgotten")
 	}

@@ -34,7 +34,7 @@ func TestFormat1(t *testing.T) {
 		s := newStore(path, false)
 		_, err := s.Apply(t.Context(), state.Create("user/alice", []byte("kept")), state.Create("user/bob", nil).Until(expires))
 		err = errors.Join(err, s.Revoke(t.Context(), revocations...))
-		s.now = counting
+		s.setNow(counting)
 		_, err2 := s.Take(t.Context(), "use", 3, window)
 		if err := errors.Join(err, err2, s.Close(), pack(path)); err != nil {
 			t.Fatal(err)
@@ -63,7 +63,7 @@ func TestFormat1(t *testing.T) {
 		}
 		return true
 	})
-	s.now = counting
+	s.setNow(counting)
 	if wait, err := s.Take(t.Context(), "use", 1, window); wait == 0 || err != nil {
 		t.Errorf("what was counted is forgotten: wait %s, %v", wait, err)
 	}

@@ -25,8 +25,8 @@ var errClosed = errors.New("the state file is closed")
 type Store struct {
 	path string
 	lazy bool
-	// now is the clock that records expire by.
-	now func() time.Time
+	// clock is what records expire by.
+	clock atomic.Pointer[func() time.Time]
 
 	// mu guards the steps from no file to an open one and to a closed one.
 	mu     sync.Mutex
@@ -70,10 +70,15 @@ type failed struct{ error }
 func (f failed) Unwrap() error { return f.error }
 
 func newStore(path string, lazy bool) *Store {
-	s := &Store{path: path, lazy: lazy, now: time.Now, operations: make(chan *operation, maxBatch)}
+	s := &Store{path: path, lazy: lazy, operations: make(chan *operation, maxBatch)}
+	s.setNow(time.Now)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
+
+func (s *Store) now() time.Time { return (*s.clock.Load())() }
+
+func (s *Store) setNow(now func() time.Time) { s.clock.Store(&now) }
 
 // Open opens the file and reads it. When it is only made on demand and does not exist
 // yet, there is nothing to do.

@@ -30,6 +30,6 @@ func TestConformance(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "deeper", "state.db")
 			return func() state.Store { return opened(t, path) }
 		},
-		SetNow: func(s state.Store, now func() time.Time) { s.(*Store).now = now },
+		SetNow: func(s state.Store, now func() time.Time) { s.(*Store).setNow(now) },
 	})
 }

@@ -16,8 +16,8 @@ var start = time.Unix(1_800_001_234, 0)
 
 func testTake(t *testing.T, maker Maker) {
 	s, ctx := maker.store(t), background(t)
-	now := start
-	maker.SetNow(s, func() time.Time { return now })
+	clock := NewClock(start)
+	maker.SetNow(s, clock.Now)
 	take := func(n int, windows ...state.Window) time.Duration {
 		t.Helper()
 		wait, err := s.Take(ctx, "use/1", n, windows...)
@@ -48,7 +48,7 @@ func testTake(t *testing.T, maker Maker) {
 	if wait, err := s.Take(ctx, "use/2", 3, hour, day); wait != 0 || err != nil {
 		t.Errorf("another key waits %s: %v", wait, err)
 	}
-	now = now.Add(first)
+	clock.Set(clock.Now().Add(first))
 	if wait := take(1, hour, day); wait != 0 {
 		t.Errorf("still waits %s after the wait", wait)
 	}
@@ -64,7 +64,7 @@ func testTake(t *testing.T, maker Maker) {
 	if wait := take(1, state.Window{Period: time.Hour, Step: 5 * time.Minute}); wait != 0 {
 		t.Errorf("without a limit: wait %s", wait)
 	}
-	now = now.Add(25 * time.Hour)
+	clock.Set(clock.Now().Add(25 * time.Hour))
 	if wait := take(3, hour, day); wait != 0 {
 		t.Errorf("wait %s after a day", wait)
 	}
@@ -72,7 +72,7 @@ func testTake(t *testing.T, maker Maker) {
 		t.Errorf("more than there is ever room for waits %s", wait)
 	}
 	// A clock that goes back gives nothing back.
-	now = now.Add(-48 * time.Hour)
+	clock.Set(clock.Now().Add(-48 * time.Hour))
 	if wait := take(1, hour, day); wait == 0 {
 		t.Error("a clock that goes back makes room")
 	}
@@ -133,17 +133,17 @@ func testTakeRandom(t *testing.T, maker Maker) {
 	s, ctx := maker.store(t), background(t)
 	seed := rand.Uint64()
 	random := rand.New(rand.NewPCG(seed, 0)) // #nosec G404 -- a test
-	now := start
-	maker.SetNow(s, func() time.Time { return now })
+	clock := NewClock(start)
+	maker.SetNow(s, clock.Now)
 	var model [3]state.Counter
 	for step := range 800 {
 		switch random.IntN(10) {
 		case 0:
-			now = now.Add(time.Duration(random.IntN(4*3600)) * time.Second)
+			clock.Set(clock.Now().Add(time.Duration(random.IntN(4*3600)) * time.Second))
 		case 1:
-			now = now.Add(-time.Duration(random.IntN(600)) * time.Second)
+			clock.Set(clock.Now().Add(-time.Duration(random.IntN(600)) * time.Second))
 		default:
-			now = now.Add(time.Duration(random.IntN(300)) * time.Second)
+			clock.Set(clock.Now().Add(time.Duration(random.IntN(300)) * time.Second))
 		}
 		windows := []state.Window{state.PerHour(1 + random.IntN(8)), state.PerDay(random.IntN(40)), {Period: 15 * time.Minute, Step: time.Minute, Limit: random.IntN(5)}}
 		windows = windows[random.IntN(3):]
@@ -152,8 +152,8 @@ func testTakeRandom(t *testing.T, maker Maker) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if want := model[which].Take(n, windows, now); got.Round(time.Second) != want.Round(time.Second) {
-			t.Fatalf("seed %d, step %d at %d: %d in %+v waits %s, want %s", seed, step, now.Unix(), n, windows, got, want)
+		if want := model[which].Take(n, windows, clock.Now()); got.Round(time.Second) != want.Round(time.Second) {
+			t.Fatalf("seed %d, step %d at %d: %d in %+v waits %s, want %s", seed, step, clock.Now().Unix(), n, windows, got, want)
 		}
 	}
 }

@@ -4,6 +4,7 @@ package statetest
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -87,6 +88,22 @@ func Eventually(t *testing.T, what string, so func() bool) {
 		}
 	}
 }
+
+// Clock is a clock that a test sets.
+type Clock struct{ ns atomic.Int64 }
+
+// NewClock is one that stands.
+func NewClock(at time.Time) *Clock {
+	c := new(Clock)
+	c.Set(at)
+	return c
+}
+
+// Now is the time that was set.
+func (c *Clock) Now() time.Time { return time.Unix(0, c.ns.Load()) }
+
+// Set sets it.
+func (c *Clock) Set(at time.Time) { c.ns.Store(at.UnixNano()) }
 
 // Told collects what a feed tells.
 type Told struct {
