@@ -6,8 +6,10 @@ package caddymcp
 
 import (
 	_ "github.com/caddymcp/caddy-mcp-gateway/caddyfile"
+	_ "github.com/caddymcp/caddy-mcp-gateway/command"
 	_ "github.com/caddymcp/caddy-mcp-gateway/mcpauth"
 	_ "github.com/caddymcp/caddy-mcp-gateway/mcpauth/token/keys"
 	_ "github.com/caddymcp/caddy-mcp-gateway/mcpproxy"
+	_ "github.com/caddymcp/caddy-mcp-gateway/mcpproxy/transport"
 	_ "github.com/caddymcp/caddy-mcp-gateway/wellknown"
 )

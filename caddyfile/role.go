@@ -11,7 +11,7 @@ import (
 
 // roleTokens are where a role and its lines stand.
 type roleTokens struct {
-	name                       caddyfile.Token
+	name, team                 caddyfile.Token
 	when, allow, deny, extends []caddyfile.Token
 }
 
@@ -19,6 +19,7 @@ type roleTokens struct {
 //
 //	role <name> {
 //		extends <roles...>
+//		team    <ids...>
 //		when    <claim> <values...>
 //		allow   <permission> [<objects...>] {
 //			if <expression>
@@ -46,6 +47,14 @@ func parseRole(b *block, d *caddyfile.Dispenser) error {
 			for range extended {
 				at.extends = append(at.extends, token)
 			}
+		case "team":
+			if role.Teams != nil {
+				return d.Err("team is given twice; write it once, with all teams in which the role holds")
+			}
+			if role.Teams, err = list(d); err != nil {
+				return err
+			}
+			at.team = token
 		case "when":
 			args := d.RemainingArgs()
 			if len(args) < 2 {
@@ -64,7 +73,7 @@ func parseRole(b *block, d *caddyfile.Dispenser) error {
 				role.Allow, at.allow = append(role.Allow, grant), append(at.allow, token)
 			}
 		default:
-			return unknown(d, "role", "allow, deny, extends, when")
+			return unknown(d, "role", "allow, deny, extends, team, when")
 		}
 	}
 	if len(role.Allow)+len(role.Deny)+len(role.Extends) == 0 {
@@ -102,17 +111,22 @@ func parseGrant(d *caddyfile.Dispenser) (policy.Grant, error) {
 	return grant, nil
 }
 
-// checkRoles compiles the roles, so that what is wrong with them is told with the
-// line it stands on.
+// checkRoles compiles the roles, and what they depend on, so that what is wrong is
+// told with the line it stands on.
 func (b *block) checkRoles() error {
-	_, err := policy.Compile(b.auth.Roles)
-	var wrong *policy.Error
-	if !errors.As(err, &wrong) {
+	_, err := b.auth.CompilePolicy()
+	if wrong, ok := errors.AsType[*policy.ObjectError](err); ok {
+		return wrapAt(b.objects[[2]string{wrong.Team, wrong.Object}], err)
+	}
+	wrong, ok := errors.AsType[*policy.Error](err)
+	if !ok {
 		return err
 	}
 	at := b.rules[wrong.RoleIndex]
 	token := at.name
 	switch {
+	case wrong.Team >= 0:
+		token = at.team
 	case wrong.Grant >= 0 && wrong.Deny:
 		token = at.deny[wrong.Grant]
 	case wrong.Grant >= 0:
@@ -122,6 +136,11 @@ func (b *block) checkRoles() error {
 	case wrong.Extends >= 0:
 		token = at.extends[wrong.Extends]
 	}
+	return wrapAt(token, err)
+}
+
+// wrapAt adds to an error the place of a token.
+func wrapAt(token caddyfile.Token, err error) error {
 	d := caddyfile.NewDispenser([]caddyfile.Token{token})
 	d.Next()
 	return d.WrapErr(err)

@@ -1,6 +1,8 @@
 package caddyfile
 
 import (
+	"slices"
+
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth"
@@ -8,12 +10,13 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
 )
 
-// parseVisibility reads who sees a server:
+// parseVisibility reads who sees a server, or objects of one:
 //
-//	visibility <server> public
-//	visibility <server> team <id>
-//	visibility <server> private <subject>
+//	visibility <server>[/<object>] public
+//	visibility <server>[/<object>] team <id>
+//	visibility <server>[/<object>] private <subject>
 func parseVisibility(b *block, d *caddyfile.Dispenser) error {
+	at := d.Token()
 	args := d.RemainingArgs()
 	const usage = "visibility needs a server and public, team with an id, or private with its owner's subject, such as: visibility tickets team support"
 	if len(args) < 2 {
@@ -36,7 +39,41 @@ func parseVisibility(b *block, d *caddyfile.Dispenser) error {
 		b.auth.Visibility = make(map[string]mcpauth.Visibility)
 	}
 	b.auth.Visibility[args[0]] = visibility
+	b.remember("", args[0], at)
 	return nil
+}
+
+// parseTeam reads what belongs to a team:
+//
+//	team <id> <objects...>
+func parseTeam(b *block, d *caddyfile.Dispenser) error {
+	at := d.Token()
+	args := d.RemainingArgs()
+	if len(args) < 2 {
+		return d.Err("team needs an id and what belongs to the team, such as: team support tickets crm/support_*")
+	}
+	team := args[0]
+	if b.auth.Teams == nil {
+		b.auth.Teams = make(map[string][]string)
+	}
+	for _, object := range args[1:] {
+		if slices.Contains(b.auth.Teams[team], object) {
+			return d.Errf("%s is given to team %s twice; write it once", object, team)
+		}
+		b.auth.Teams[team] = append(b.auth.Teams[team], object)
+		b.remember(team, object, at)
+	}
+	b.remember(team, "", at)
+	return nil
+}
+
+// remember keeps where something is said about an object, as the errors about it
+// name it.
+func (b *block) remember(team, object string, at caddyfile.Token) {
+	if b.objects == nil {
+		b.objects = make(map[[2]string]caddyfile.Token)
+	}
+	b.objects[[2]string{team, object}] = at
 }
 
 // parseTokenScope reads how an issuer's tokens say what they may reach:

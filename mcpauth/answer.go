@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -35,6 +37,8 @@ type answer struct {
 	read   bool
 	events *sse.Scanner
 	expiry *time.Timer
+	// over is whether the stream was ended by us.
+	over atomic.Bool
 }
 
 type mode uint8
@@ -48,8 +52,12 @@ const (
 	discard
 )
 
+// ErrStreamOver is the cause with which a request is cancelled to end its event stream,
+// for a reason that the server has nothing to do with.
+var ErrStreamOver = errors.New("the event stream is over")
+
 // errTokenOver ends a stream whose token's time is up.
-var errTokenOver = errors.New("the access token has expired")
+var errTokenOver = fmt.Errorf("%w: the access token has expired", ErrStreamOver)
 
 func newAnswer(w http.ResponseWriter, call *Call, limit int, cancel context.CancelCauseFunc) *answer {
 	return &answer{
@@ -91,7 +99,7 @@ func (a *answer) WriteHeader(status int) {
 		// There is nothing to say.
 		a.mode = discard
 		header.Del("Content-Length")
-	case media == "application/json" && (a.read || ok && (!a.call.Principal.askable || a.call.Version.Modern())):
+	case media == "application/json" && (a.read || !a.call.Principal.askable || a.call.Version.Modern()):
 		a.mode = whole
 	case media == "application/json":
 		a.mode = pass
@@ -116,7 +124,9 @@ func (a *answer) WriteHeader(status int) {
 	case stream:
 		header.Del("Content-Length")
 		a.events = sse.NewScanner(a.limit)
-		a.expiry = time.AfterFunc(time.Until(a.call.Principal.Deadline()), func() { a.cancel(errTokenOver) })
+		if deadline := a.call.Principal.Deadline(); !deadline.IsZero() {
+			a.expiry = time.AfterFunc(time.Until(deadline), func() { a.end(errTokenOver) })
+		}
 	case whole:
 		if n, err := strconv.Atoi(header.Get("Content-Length")); err == nil && n <= a.limit {
 			a.body = make([]byte, 0, n)
@@ -252,13 +262,16 @@ func (a *answer) finish() error {
 		a.fail("answer_missing", errors.New("the server gave no answer"))
 		return nil
 	case stream:
+		if a.over.Load() {
+			return nil // an event that has not come whole is none
+		}
 		return a.events.Finish(a.event)
 	case whole:
 	default:
 		return nil
 	}
 	body := a.body
-	if a.read || mayHoldMethod(body) {
+	if a.read || mayDecide(body) {
 		judged, err := a.call.carry(body)
 		if err != nil {
 			a.fail("answer_malformed", err)
@@ -273,17 +286,14 @@ func (a *answer) finish() error {
 	}
 	a.mode = pass
 	a.ResponseWriter.WriteHeader(a.status)
-	_, err := a.ResponseWriter.Write(body)
+	_, err := a.ResponseWriter.Write(body) //nolint:gosec // the server's application/json
 	return err
 }
 
-// mayHoldMethod reports whether a JSON text can have a member named "method", so
-// that something in it could be a request or notification. It need not be read to
-// know that it has none: the name stands there as it is, or with an escape of one of
-// its letters, U+0064 to U+0074.
-func mayHoldMethod(text []byte) bool {
-	return bytes.Contains(text, []byte(`"method"`)) ||
-		bytes.Contains(text, []byte(`\u006`)) || bytes.Contains(text, []byte(`\u007`))
+// end ends an event stream for a reason of the gateway's.
+func (a *answer) end(cause error) {
+	a.over.Store(true)
+	a.cancel(cause)
 }
 
 // stop releases what the answer holds on to.

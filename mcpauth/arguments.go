@@ -22,20 +22,29 @@ func (c *Call) question(m *jsonrpc.Message, perm mcp.Permission, kind policy.Obj
 		Server:     c.Server,
 		Kind:       kind,
 		Object:     name,
-		Arguments:  func() (map[string]any, error) { return arguments(m.Params.Arguments) },
-		Claims:     c.Principal.All,
-		Client:     c.Principal.ClientID,
+		Arguments: func() (map[string]any, error) {
+			c.looked = true
+			return arguments(m.Params.Arguments)
+		},
+		Claims: c.Principal.All,
+		Client: c.Principal.ClientID,
 	}
 }
 
 // mayUse decides on a question, and notes which rule did.
 func (c *Call) mayUse(asked policy.Question) bool {
 	p := c.Principal
+	if p.asked != nil {
+		p.asked(asked)
+	}
 	if !p.Scope.Permits(scope.Of(asked.Permission)) {
 		return false
 	}
 	decision := p.policy.Judge(p.set, asked)
-	c.rule = decision.Rule
+	c.rule, c.team = decision.Rule, decision.Team
+	if decision.Reason == policy.HiddenObject {
+		c.logBeyond(scope.CauseVisibility)
+	}
 	return decision.Allowed
 }
 

@@ -101,7 +101,7 @@ func TestNarrow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	call := &Call{Server: "s", Principal: &Principal{policy: compiled, set: compiled.RolesOf(nil, nil)}}
+	call := &Call{Server: "s", Principal: &Principal{policy: compiled, set: compiled.RolesOf(nil, nil, nil)}}
 	for name, tc := range map[string]struct{ tool, in, want string }{
 		"one value": {
 			"one",

@@ -11,7 +11,9 @@ import (
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/jsonrpc"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/policy"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/scope"
 )
 
 // Call is a request that mcp_auth has allowed: who sends it, to which server, and
@@ -31,19 +33,33 @@ type Call struct {
 	Messages []jsonrpc.Message
 	Batch    bool
 	Body     []byte
+	// Prefer is the address of the server's upstream that made the task which the call
+	// is about, if that is known. Upstream is that of the one the call is sent to,
+	// which mcp_proxy sets if it knows it.
+	Prefer, Upstream string
 
 	endpoint *endpoint
 	origin   string
 	// reason is that of the refusal, if it was refused, rule the one that decided
-	// last, if one did.
+	// last, if one did, and team the one in which its role holds, if it does not
+	// everywhere.
 	reason string
 	rule   *policy.Rule
+	team   string
+	// cause is why it is beyond the token, if it is.
+	cause  scope.Cause
 	logger *zap.Logger
+	// continued are the keys of the requests whose cursors were opened.
+	continued []string
+	tasks     *state.Tasks
+	// looked is whether a rule looked at the arguments.
+	looked bool
 
 	// What mcp_proxy wants of the answer.
 	onHeader  func(status int, header http.Header) *Refusal
 	onMessage func(m *jsonrpc.Message, allowed bool) bool
 	onEvent   func(id []byte)
+	onTask    func(id jsonrpc.ID) (state.Task, bool)
 	readJSON  bool
 }
 
@@ -65,6 +81,16 @@ func (c *Call) ID() jsonrpc.ID {
 	return ""
 }
 
+// forward has another body judged and forwarded than the client's, made from that.
+func (c *Call) forward(body []byte) *Refusal {
+	messages, _, err := jsonrpc.Read(body)
+	if err != nil {
+		return unread(err)
+	}
+	c.Body, c.Messages = body, messages
+	return nil
+}
+
 // request gives a request the body that was judged, and no other.
 func (c *Call) request(r *http.Request) *http.Request {
 	r.TransferEncoding = nil
@@ -78,14 +104,35 @@ func (c *Call) request(r *http.Request) *http.Request {
 	return r
 }
 
-// objectName is the name or URI of what a message is about, if it is about one.
-func objectName(m *jsonrpc.Message) string {
-	for _, text := range []jsonrpc.Text{m.Params.Name, m.Params.URI, m.Params.Ref.Name, m.Params.Ref.URI} {
-		if text.Present {
-			return text.Value
-		}
+// object is what a message is about: the name or URI that is judged, whatever other
+// names it holds.
+func (c *Call) object(m *jsonrpc.Message) (policy.ObjectKind, string) {
+	method := mcp.Lookup(m.Method, mcp.Client, m.Kind, c.Version)
+	if method == nil {
+		return policy.KindNone, ""
 	}
-	return ""
+	switch method.Object {
+	case mcp.Tool, mcp.Prompt:
+		return policy.KindName, m.Params.Name.Value
+	case mcp.Resource:
+		return policy.KindURI, m.Params.URI.Value
+	case mcp.Reference:
+		if ref := &m.Params.Ref; ref.Type.Value == "ref/prompt" {
+			return policy.KindName, ref.Name.Value
+		} else if ref.Type.Value == "ref/resource" {
+			return referenceKind(ref.URI.Value), ref.URI.Value
+		}
+	default:
+	}
+	return policy.KindNone, ""
+}
+
+// referenceKind is what a resource is by the uri of a reference to it.
+func referenceKind(uri string) policy.ObjectKind {
+	if strings.Contains(uri, "{") {
+		return policy.KindTemplate
+	}
+	return policy.KindURI
 }
 
 // placeholder gives the values that the handler's documentation lists.
@@ -105,7 +152,8 @@ func (c *Call) placeholder(key string) (any, bool) {
 			return "", true
 		}
 		if key == "http.mcp.name" {
-			return objectName(&c.Messages[0]), true
+			_, name := c.object(&c.Messages[0])
+			return name, true
 		}
 		return c.Messages[0].Method, true
 	}
@@ -144,6 +192,10 @@ func (c *Call) OnMessage(f func(m *jsonrpc.Message, allowed bool) bool) { c.onMe
 // it.
 func (c *Call) OnEvent(f func(id []byte)) { c.onEvent = f }
 
+// OnTask has f tell which task was asked for by a request that is not one of the
+// call's own: its answer may come here when its stream was broken and is resumed.
+func (c *Call) OnTask(f func(id jsonrpc.ID) (state.Task, bool)) { c.onTask = f }
+
 // ReadJSON has JSON answers read even where there is nothing to filter.
 func (c *Call) ReadJSON() { c.readJSON = true }
 
@@ -155,11 +207,11 @@ func (c *Call) Refuse(status, code int, reason, message string) *Refusal {
 }
 
 // filters reports whether the answer to a POST can hold a list of which the
-// principal may not see everything.
+// principal may not see everything, or instructions that are not passed on.
 func (c *Call) filters() bool {
 	for i := range c.Messages {
 		m := mcp.Lookup(c.Messages[i].Method, mcp.Client, c.Messages[i].Kind, c.Version)
-		if m != nil && m.List != jsonrpc.NoList && !c.Principal.seesAll[m.List] {
+		if m != nil && m.List != jsonrpc.NoList && !c.Principal.seesAll[m.List] || hasInstructions(m) && !c.passesInstructions() {
 			return true
 		}
 	}
@@ -170,6 +222,9 @@ func (c *Call) filters() bool {
 func (c *Call) filter() jsonrpc.Filter {
 	return jsonrpc.Filter{
 		Keep: func(list jsonrpc.List, key string) bool {
+			if list == jsonrpc.Tasks {
+				return c.mayFollow(key)
+			}
 			return c.Principal.maySee(c.Server, list, key)
 		},
 		Rewrite: c.narrowTool,

@@ -7,22 +7,34 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/resource"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/seal"
 )
 
 // endpoint is one address at which a server is reached.
 type endpoint struct {
 	server string
+	// id names the server, and no other of any gateway.
+	id string
 	// audiences are the resource identifiers that a token for it may be for.
 	audiences []string
-	// metadata is the URL of the metadata about it (RFC 9728).
+	// metadata is the URL of the metadata about it (RFC 9728), empty if there is no
+	// issuer of tokens that it could tell of.
 	metadata string
 	// visibility says who sees the server.
 	visibility Visibility
+	// instructions says what becomes of the server's.
+	instructions Instructions
+	// cursors seals those of lists of which not everything may be seen.
+	cursors *seal.Box
+	// taskless is whether the server is known not to host tasks, before 2026-07-28
+	// and since.
+	taskless [2]atomic.Bool
 }
 
 // endpoints returns the endpoints by their path: one for each server, and /mcp for
@@ -45,7 +57,7 @@ func endpoints(base resource.Base, servers []string) (map[string]*endpoint, erro
 			audiences = append(audiences, base.Identifier(path))
 		}
 		for _, path := range paths {
-			byPath[path] = &endpoint{server: server, audiences: audiences, metadata: base.MetadataURL(path)}
+			byPath[path] = &endpoint{server: server, id: base.Identifier(paths[0]), audiences: audiences, metadata: base.MetadataURL(path)}
 		}
 	}
 	return byPath, nil

@@ -10,10 +10,12 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	lru "github.com/hashicorp/golang-lru/v2"
 	"go.uber.org/zap"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/resource"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/policy"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/scope"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
@@ -27,8 +29,9 @@ func init() {
 //
 // It is an OAuth 2.1 resource server (MCP authorization; RFC 6750, RFC 9728): each
 // request needs an access token in its Authorization header, issued by one of the
-// issuers for this gateway or for the server. The token's claims give roles, and
-// the roles' grants decide on each message. What is not granted is refused, and
+// issuers for this gateway or for the server; or somebody who is believed vouches
+// for the sender, one of Caddy's authenticators or a proxy. The claims give roles,
+// and the roles' grants decide on each message. What is not granted is refused, and
 // does not reach the server; lists are reduced to what the principal may see.
 //
 // The servers' endpoints are `/servers/{name}/mcp` and, with a single server,
@@ -40,7 +43,7 @@ func init() {
 //
 // Placeholder | Description
 // ------------|------------
-// `{http.auth.user.id}` | The token's subject
+// `{http.auth.user.id}` | The principal's subject
 // `{http.auth.user.roles}` | The names of the principal's roles, separated by commas
 // `{http.auth.user.*}` | Any other claim that is text, a number or a boolean
 // `{http.mcp.server}` | The server's name
@@ -57,11 +60,36 @@ type Handler struct {
 	// Servers are the names of the MCP servers. At least one is required.
 	Servers []string `json:"servers,omitempty"`
 
-	// Visibility says who sees a server, by its name. Default: everybody.
+	// Visibility says who sees a server, by its name, or some of its tools, prompts
+	// and resources, written `server/object` as in a role's grants. It bounds what a
+	// token reaches, whatever the roles of its holder: what somebody does not see
+	// does not exist for them. Who sees an object must be let by the entry for its
+	// server and by every entry that matches the object, so that no entry makes an
+	// exception from another, and their order has no meaning. Default: everybody
+	// sees everything.
 	Visibility map[string]Visibility `json:"visibility,omitempty"`
 
-	// Issuers are who may issue access tokens. At least one is required.
+	// Teams say what belongs to each team beside what only the team sees: by the id
+	// of the team, names of servers, and objects written `server/object`. It hides
+	// nothing; roles that hold in teams count only for what belongs to these.
+	Teams map[string][]string `json:"teams,omitempty"`
+
+	// Instructions says what becomes of servers' instructions, by their names; `*`
+	// stands for all that are not named. Default: they are passed on to principals who
+	// may see everything of the server, and left out for others.
+	Instructions map[string]Instructions `json:"instructions,omitempty"`
+
+	// Issuers are who may issue access tokens. At least one is required, unless
+	// principals come from Authenticated or TrustedHeader.
 	Issuers []*token.Issuer `json:"issuers,omitempty"`
+
+	// Authenticated lets in whom one of Caddy's own authenticators has let in.
+	// Default: off, these users have no meaning here.
+	Authenticated *Authenticated `json:"authenticated,omitempty"`
+
+	// TrustedHeader lets in whom a proxy in front of Caddy names in a header.
+	// Default: off, no header says who somebody is.
+	TrustedHeader *TrustedHeader `json:"trusted_header,omitempty"`
 
 	// Roles say who may do what. A principal has every role whose conditions its
 	// token meets; without a role it may do nothing.
@@ -91,7 +119,8 @@ type Handler struct {
 	// of its stream, is read when it has to be. Default: 32 MiB.
 	MaxAnswer int `json:"max_answer,omitempty"`
 
-	// TokenCache is how many verified tokens are remembered. Default: 10000.
+	// TokenCache is how many verified tokens are remembered, and as many principals
+	// without a token. Default: 10000.
 	TokenCache int `json:"token_cache,omitempty"`
 
 	logger    *zap.Logger
@@ -101,6 +130,12 @@ type Handler struct {
 	verifier  *token.Verifier
 	tokens    *token.Cache[*Principal]
 	usage     *scope.Usage
+	tasks     *state.Tasks
+
+	// The sources of principals without a token, nil unless configured.
+	authenticated *voucher
+	trusted       *trusted
+	vouched       *lru.Cache[vouchedKey, *Principal]
 }
 
 // CaddyModule returns the Caddy module information.
@@ -137,36 +172,40 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.endpoints, err = endpoints(base, h.Servers); err != nil {
 		return err
 	}
-	if err := h.provisionVisibility(); err != nil {
+	h.provisionVisibility()
+	if err := h.provisionInstructions(); err != nil {
 		return err
 	}
 	if h.origins, err = newOrigins(base, h.AllowedOrigins, h.AllowedHosts); err != nil {
 		return err
 	}
-	if h.policy, err = policy.Compile(h.Roles); err != nil {
+	if h.policy, err = h.CompilePolicy(); err != nil {
 		return err
 	}
-	if len(h.Issuers) == 0 {
-		return errors.New("no issuer of access tokens is configured; without one nobody can be let in")
-	}
-	for _, issuer := range h.Issuers {
-		if err := issuer.Provision(ctx); err != nil {
-			return fmt.Errorf("issuer %s: %w", issuer.Issuer, err)
-		}
-	}
-	if h.verifier, err = token.NewVerifier(h.Issuers, 0); err != nil {
-		return err
-	}
-	h.tokens = token.NewCache[*Principal](h.TokenCache)
-
 	loaded, err := ctx.App("mcp_gateway")
 	if err != nil {
 		return err
 	}
 	app := loaded.(*App)
+	for _, issuer := range h.Issuers {
+		if err := issuer.Provision(token.WithEnvironment(ctx, token.Environment(app.Environment))); err != nil {
+			return fmt.Errorf("issuer %s: %w", issuer.Issuer, err)
+		}
+	}
+	if err := h.provisionIdentity(); err != nil {
+		return err
+	}
+	if h.verifier, err = token.NewVerifier(h.Issuers, 0); err != nil {
+		return err
+	}
+	h.tokens = token.NewCache[*Principal](h.TokenCache)
 	app.Check("keys", h.verifier.Ready)
 	h.verifier.Environment = app.Environment
-	h.usage = app.shared.usage
+	h.usage, h.tasks = app.shared.usage, app.shared.tasks
+	for _, e := range h.endpoints {
+		e.cursors = app.shared.cursors
+	}
+	app.sealing = true
 	return nil
 }
 
@@ -176,6 +215,9 @@ func (h *Handler) Validate() error {
 		if !token.ValidScope(scope) {
 			return fmt.Errorf("scope %q may hold visible ASCII without quotes and backslashes only (RFC 6749 section 3.3)", scope)
 		}
+	}
+	if len(h.ScopesSupported) > 0 && len(h.Issuers) == 0 {
+		return errors.New("scopes_supported is about access tokens, and no issuer of them is configured; leave it out, or name an issuer")
 	}
 	if h.MaxBody < 0 || h.MaxAnswer < 0 || h.BodyTimeout < 0 || h.TokenCache < 0 {
 		return errors.New("max_body, max_answer, body_timeout and token_cache must be positive; leave one out for its default")
@@ -187,9 +229,12 @@ const allowedMethods = "POST, GET, DELETE, OPTIONS"
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	call := &Call{logger: h.logger}
+	call := &Call{logger: h.logger, tasks: h.tasks}
 	answered, refusal := h.admit(call, w, r)
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if call.Principal != nil {
+		call.Principal.show(repl)
+	}
 	repl.Map(call.placeholder)
 	if refusal != nil {
 		call.reason = refusal.Reason
@@ -206,6 +251,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return nil
 	}
 	conceal(r.Header)
+	h.trusted.forget(r.Header)
 	// The server ends the context of each request when it is over, and ours with
 	// it; to do so here would only be done twice.
 	ctx, cancel := context.WithCancelCause(r.Context())
@@ -246,27 +292,33 @@ func (h *Handler) admit(call *Call, w http.ResponseWriter, r *http.Request) (ans
 	if call.Principal, refusal = h.authenticate(r, e, now); refusal != nil {
 		return false, refusal
 	}
-	if refusal := call.reach(r, now); refusal != nil {
-		return false, refusal
-	}
-	if refusal := call.readHeader(r); refusal != nil {
-		return false, refusal
-	}
-	if r.Method == http.MethodPost {
-		if refusal := h.readBody(call, w, r); refusal != nil {
-			return false, refusal
-		}
-		if refusal := call.checkEra(r); refusal != nil {
-			return false, refusal
-		}
-	} else if refusal := call.checkBodiless(); refusal != nil {
-		return false, refusal
-	}
-	if refusal := call.judge(); refusal != nil {
+	if refusal := h.decide(call, w, r, now); refusal != nil {
 		return false, refusal
 	}
 	// What was refused does not count.
 	return false, call.beyond(call.Principal.Scope.Take(h.usage, now), call.ID())
+}
+
+// decide decides on what a principal asks for. Whoever only wants to know asks here
+// too, see [Inquiry].
+func (h *Handler) decide(call *Call, w http.ResponseWriter, r *http.Request, now time.Time) *Refusal {
+	if refusal := call.reach(r, now); refusal != nil {
+		return refusal
+	}
+	if refusal := call.readHeader(r); refusal != nil {
+		return refusal
+	}
+	if r.Method == http.MethodPost {
+		if refusal := h.readBody(call, w, r); refusal != nil {
+			return refusal
+		}
+		if refusal := call.checkEra(r); refusal != nil {
+			return refusal
+		}
+	} else if refusal := call.checkBodiless(); refusal != nil {
+		return refusal
+	}
+	return call.judge()
 }
 
 // checkBodiless checks a GET or DELETE, which the stateless revisions do not have.
@@ -304,10 +356,14 @@ func (h *Handler) log(r *http.Request, c *Call, f *Refusal) {
 	}
 	if len(c.Messages) == 1 {
 		m := &c.Messages[0]
-		fields = append(fields, zap.String("method", clip(m.Method)), zap.String("name", clip(objectName(m))))
+		_, name := c.object(m)
+		fields = append(fields, zap.String("method", clip(m.Method)), zap.String("name", clip(name)))
 	}
 	if c.rule != nil {
 		fields = append(fields, zap.String("role", c.rule.Role), zap.String("rule", c.rule.Source))
+	}
+	if c.team != "" {
+		fields = append(fields, zap.String("team", c.team))
 	}
 	if ip, ok := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string); ok {
 		fields = append(fields, zap.String("client_ip", ip))

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"go.uber.org/zap"
-
 	"github.com/caddymcp/caddy-mcp-gateway/internal/jsonrpc"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/policy"
@@ -18,6 +16,9 @@ func (c *Call) judge() *Refusal {
 	p, e := c.Principal, c.endpoint
 	if !p.may(mcp.ServersUse, c.Server, policy.KindNone, "") {
 		return e.forbidden(c.ID(), p.scopesFor(policy.Question{Permission: mcp.ServersUse, Server: c.Server}))
+	}
+	if refusal := c.openCursors(); refusal != nil {
+		return refusal
 	}
 	for i := range c.Messages {
 		refusal := c.judgeMessage(&c.Messages[i])
@@ -54,11 +55,16 @@ func (c *Call) judgeMessage(m *jsonrpc.Message) *Refusal {
 		return refuse(http.StatusBadRequest, jsonrpc.CodeInvalidRequest, "batch_initialize", "initialize must not be in a batch")
 	}
 	if m.Params.Task {
-		return c.invalid(m, "task", "tasks are not carried")
+		if refusal := c.judgeTasking(m); refusal != nil {
+			return refusal
+		}
+	}
+	if m.Method == "server/discover" {
+		c.ReadJSON() // for whether the server hosts tasks
 	}
 	switch method.Object {
 	case mcp.NoObject:
-		if method.List != jsonrpc.NoList {
+		if method.List != jsonrpc.NoList && method.List != jsonrpc.Tasks {
 			return nil // judged item by item
 		}
 		return c.judgeServer(m, method.Permission)
@@ -66,7 +72,10 @@ func (c *Call) judgeMessage(m *jsonrpc.Message) *Refusal {
 		if !m.Params.Name.Present {
 			return c.invalid(m, "name_missing", "params.name is missing")
 		}
-		return c.judgeObject(m, method.Object, method.Permission, policy.KindName, m.Params.Name.Value)
+		if refusal := c.judgeObject(m, method.Object, method.Permission, policy.KindName, m.Params.Name.Value); refusal != nil {
+			return refusal
+		}
+		return c.withoutTasks(m)
 	case mcp.Resource:
 		if !m.Params.URI.Present {
 			return c.invalid(m, "uri_missing", "params.uri is missing")
@@ -76,6 +85,8 @@ func (c *Call) judgeMessage(m *jsonrpc.Message) *Refusal {
 		return c.judgeReference(m, method.Permission)
 	case mcp.Subscription:
 		return c.narrow(m)
+	case mcp.Task:
+		return c.judgeTask(m, method.Permission)
 	default:
 		return unknownMethod(m, c.Version)
 	}
@@ -120,10 +131,7 @@ func (c *Call) judgeReference(m *jsonrpc.Message, perm mcp.Permission) *Refusal 
 		}
 		return c.judgeObject(m, mcp.Prompt, perm, policy.KindName, ref.Name.Value)
 	case ref.Type.Value == "ref/resource" && ref.URI.Present && !ref.Name.Present:
-		kind := policy.KindURI
-		if strings.Contains(ref.URI.Value, "{") {
-			kind = policy.KindTemplate
-		}
+		kind := referenceKind(ref.URI.Value)
 		if refusal := c.judgeObject(m, mcp.Resource, mcp.ResourcesRead, kind, ref.URI.Value); refusal != nil {
 			return refusal
 		}
@@ -139,6 +147,9 @@ func (c *Call) narrow(m *jsonrpc.Message) *Refusal {
 	if !asked.Present {
 		return c.invalid(m, "notifications_missing", "params.notifications is missing")
 	}
+	if len(asked.TaskIDs) > 0 && !m.Params.Meta.Declared.Tasks {
+		return undeclaredTasks(m)
+	}
 	some := func(perm mcp.Permission) bool { return p.maySome(perm, c.Server) }
 	allowed := jsonrpc.Notifications{
 		Present:              true,
@@ -151,20 +162,20 @@ func (c *Call) narrow(m *jsonrpc.Message) *Refusal {
 			allowed.ResourceSubscriptions = append(allowed.ResourceSubscriptions, uri)
 		}
 	}
-	if !asked.Unknown && len(asked.TaskIDs) == 0 &&
+	for _, id := range asked.TaskIDs {
+		if c.mayFollow(id) {
+			allowed.TaskIDs = append(allowed.TaskIDs, id)
+		}
+	}
+	if !asked.Unknown &&
 		asked.ToolsListChanged == allowed.ToolsListChanged &&
 		asked.PromptsListChanged == allowed.PromptsListChanged &&
 		asked.ResourcesListChanged == allowed.ResourcesListChanged &&
-		slices.Equal(asked.ResourceSubscriptions, allowed.ResourceSubscriptions) {
+		slices.Equal(asked.ResourceSubscriptions, allowed.ResourceSubscriptions) &&
+		slices.Equal(asked.TaskIDs, allowed.TaskIDs) {
 		return nil
 	}
-	c.Body = m.AppendNarrowed(make([]byte, 0, len(c.Body)), c.Body, allowed)
-	messages, _, err := jsonrpc.Read(c.Body)
-	if err != nil {
-		return unread(err)
-	}
-	c.Messages = messages
-	return nil
+	return c.forward(m.AppendNarrowed(make([]byte, 0, len(c.Body)), c.Body, allowed))
 }
 
 // verdict is what the gateway makes of what a server sent.
@@ -185,7 +196,7 @@ func (c *Call) carry(body []byte) (verdict, error) {
 	var out [][]byte
 	for i := range messages {
 		m := &messages[i]
-		allowed := c.mayReceive(m)
+		allowed, refusal := c.mayReceive(m), c.judgeResult(m)
 		if c.onMessage != nil {
 			allowed = c.onMessage(m, allowed)
 		}
@@ -194,12 +205,18 @@ func (c *Call) carry(body []byte) (verdict, error) {
 		}
 		sent := m.Raw
 		if m.Kind == jsonrpc.Response {
-			if f, ok := c.filterFor(m); ok {
+			f, ok, err := c.filterFor(m, body)
+			if err != nil {
+				return verdict{}, err
+			}
+			if ok {
 				sent = m.AppendFiltered(nil, body, f)
 			}
-			if !c.mayBeAsked(m.Result.Asks) {
-				c.logger.Error("input request of the server is not allowed", zap.String("server", c.Server), zap.Strings("methods", m.Result.Asks))
-				sent = jsonrpc.AppendError(nil, m.ID, mcp.CodeForbidden, "the server asks for what it may not", "reason", "input_forbidden")
+			if c.tellsCursor(m) {
+				sent = jsonrpc.AppendError(nil, m.ID, jsonrpc.CodeInvalidParams, "the server does not go on with this list: begin it again", "reason", "cursor")
+			}
+			if refusal != nil {
+				sent = jsonrpc.AppendError(nil, m.ID, refusal.Code, refusal.Message, "reason", refusal.Reason)
 			}
 		}
 		out = append(out, sent)
@@ -218,30 +235,22 @@ func (c *Call) carry(body []byte) (verdict, error) {
 
 // filterFor returns the filter for a response, and whether it needs one. A response
 // is filtered by what it holds, whatever it answers: a client may use an id twice, and
-// what is sent again after a broken stream answers nothing of this call.
-func (c *Call) filterFor(m *jsonrpc.Message) (jsonrpc.Filter, bool) {
-	if len(m.Result.Lists) == 0 {
-		return jsonrpc.Filter{}, false
+// what is sent again after a broken stream answers nothing of this call. An error means
+// that it cannot be made fit to be seen.
+func (c *Call) filterFor(m *jsonrpc.Message, body []byte) (jsonrpc.Filter, bool, error) {
+	cursor, err := c.sealCursor(m, body)
+	told := c.instruct(m)
+	if err != nil || len(m.Result.Lists) == 0 && !cursor.Present && told == nil {
+		return jsonrpc.Filter{}, false, err
 	}
 	f, all := c.filter(), true
 	for _, list := range m.Result.Lists {
 		all = all && c.Principal.seesAll[list.List]
 	}
-	f.Private = c.Version.Modern()
-	return f, !all
-}
-
-// mayBeAsked decides whether a server may have these methods answered by the
-// principal's client. In a result they are those that were requests of the server in
-// the revisions before.
-func (c *Call) mayBeAsked(methods []string) bool {
-	for _, name := range methods {
-		method := mcp.Lookup(name, mcp.Server, jsonrpc.Request, mcp.V20251125)
-		if method == nil || !c.Principal.may(method.Permission, c.Server, policy.KindNone, "") {
-			return false
-		}
-	}
-	return true
+	f.Cursor, f.Instructions = cursor, told
+	// What everybody is told in the same way is private only if the rest is.
+	f.Private = c.Version.Modern() && (!all || told != nil && c.endpoint.instructions.Mode == "")
+	return f, !all || cursor.Present || told != nil, nil
 }
 
 // mayReceive decides whether the principal's client may be sent a request or
@@ -255,8 +264,13 @@ func (c *Call) mayReceive(m *jsonrpc.Message) bool {
 		return false
 	}
 	switch {
+	case m.Params.Task:
+		// A task that the client hosts for the server: nobody could follow it.
+		return false
 	case method.Permission == mcp.PermissionNone:
 		return true
+	case method.Object == mcp.Task:
+		return c.mayFollow(m.Params.TaskID.Value) && c.mayBeAsked(m.Params.Asks)
 	case method.Object == mcp.Resource:
 		return c.Principal.may(method.Permission, c.Server, policy.KindURI, m.Params.URI.Value)
 	}

@@ -17,11 +17,13 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
 )
 
-// Principal is who a token speaks for at one server, and the roles that gives. It is
-// shared by all requests with that token to that server and does not change.
+// Principal is who a token speaks for at one server, or who was vouched for otherwise,
+// and the roles that gives. It is shared by all requests with that token to that
+// server and does not change.
 type Principal struct {
 	*token.Claims
-	// Roles are the names of the roles, sorted.
+	// Roles are the names of the roles, sorted: those that hold everywhere, and
+	// those that hold in a team to which the whole server belongs.
 	Roles []string
 	// Identity are the headers in which a server is told who the principal is.
 	// They must not be changed.
@@ -29,10 +31,15 @@ type Principal struct {
 
 	policy *policy.Policy
 	set    policy.RoleSet
+	// vouched is whether it has no token.
+	vouched bool
 	// What is asked of nearly every answer: whether a list needs a filter, and
 	// whether the server may ask the client for anything that it can.
-	seesAll [jsonrpc.Contents + 1]bool
+	seesAll [jsonrpc.Tasks + 1]bool
 	askable bool
+
+	// asked, if set, is told what is asked of the principal.
+	asked func(policy.Question)
 }
 
 // Owner is the principal as an owner of sessions.
@@ -41,8 +48,8 @@ func (p *Principal) Owner() state.Owner {
 }
 
 func (h *Handler) newPrincipal(claims *token.Claims, server string) *Principal {
-	set := h.policy.RolesOf(values(claims), claims.Scopes)
-	p := &Principal{Claims: claims, Roles: h.policy.RoleNames(set), Identity: make(http.Header), policy: h.policy, set: set}
+	set := h.policy.RolesOf(values(claims), claims.Scopes, sees(claims))
+	p := &Principal{Claims: claims, Roles: h.policy.RoleNamesOn(set, server), Identity: make(http.Header), policy: h.policy, set: set}
 	for name, value := range map[string]string{
 		"Subject":   p.Subject,
 		"Issuer":    p.Issuer,
@@ -83,9 +90,23 @@ func values(claims *token.Claims) func(string) []string {
 	}
 }
 
+// sees reports whether a token sees what is for an audience: the rule is that of
+// servers.
+func sees(claims *token.Claims) func(policy.Audience) bool {
+	return func(a policy.Audience) bool {
+		if a.Owner != "" {
+			return claims.Scope.Sees(scope.Private, "", a.Owner, claims.Subject)
+		}
+		return claims.Scope.Sees(scope.Team, a.Team, "", claims.Subject)
+	}
+}
+
 // may is the one question: the token must reach that far, and a role must allow it.
 // Neither widens the other.
 func (p *Principal) may(perm mcp.Permission, server string, kind policy.ObjectKind, object string) bool {
+	if p.asked != nil {
+		p.asked(policy.Question{Permission: perm, Server: server, Kind: kind, Object: object})
+	}
 	return p.Scope.Permits(scope.Of(perm)) && p.policy.Allows(p.set, perm, server, kind, object)
 }
 
@@ -104,6 +125,9 @@ func (p *Principal) maySee(server string, list jsonrpc.List, key string) bool {
 // are missing, after those the token has, because a client of MCP 2025-11-25 asks
 // anew for exactly what it is told. None means that no scope would help.
 func (p *Principal) scopesFor(asked policy.Question) []string {
+	if p.vouched {
+		return nil
+	}
 	// offline_access is between client and issuer (MCP 2026-07-28, scopes).
 	scopes := slices.DeleteFunc(slices.Clone(p.Scopes), func(s string) bool { return s == "offline_access" })
 	held := len(scopes)
@@ -114,8 +138,8 @@ func (p *Principal) scopesFor(asked policy.Question) []string {
 		scopes = append(scopes, p.ScopeMap.ScopesFor(p.Scopes, scope.Of(asked.Permission))...)
 	}
 	wider := append(slices.Clone(p.Scopes), scopes[held:]...)
-	if set := p.policy.RolesOf(values(p.Claims), wider); !p.policy.Judge(set, asked).Allowed {
-		missing := p.policy.ScopesForQuestion(values(p.Claims), wider, asked)
+	if set := p.policy.RolesOf(values(p.Claims), wider, sees(p.Claims)); !p.policy.Judge(set, asked).Allowed {
+		missing := p.policy.ScopesForQuestion(values(p.Claims), wider, sees(p.Claims), asked)
 		if len(missing) == 0 {
 			return nil
 		}
@@ -170,10 +194,11 @@ func (h *Handler) authenticate(r *http.Request, e *endpoint, now time.Time) (*Pr
 		refusal.challenge = e.challenge("invalid_request", refusal.Message, nil)
 		return nil, refusal
 	}
-	if raw == "" {
-		refusal = refuse(http.StatusUnauthorized, mcp.CodeUnauthorized, "token_missing", "an access token is needed")
-		refusal.challenge = e.challenge("", "", h.ScopesSupported)
-		return nil, refusal
+	if p, refusal := h.vouch(r, e, raw != ""); p != nil || refusal != nil {
+		return p, refusal
+	}
+	if raw == "" || len(h.Issuers) == 0 {
+		return nil, h.tokenMissing(e)
 	}
 	if p, ok := h.tokens.Get(raw, e.server, now); ok {
 		return p, nil

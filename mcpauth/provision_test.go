@@ -63,10 +63,26 @@ func TestProvisionErrors(t *testing.T) {
 		{"bad permission", map[string]any{"roles": []any{map[string]any{"name": "a", "allow": []any{map[string]any{"permission": "tools.run"}}}}}, "unknown permission"},
 		{"bad object", map[string]any{"roles": []any{map[string]any{"name": "a", "allow": []any{map[string]any{"permission": "tools.read", "objects": []string{"/x"}}}}}}, "server/object"},
 		{"role twice", map[string]any{"roles": []any{map[string]any{"name": "a"}, map[string]any{"name": "a"}}}, "already taken"},
-		{"visibility of no server", map[string]any{"visibility": map[string]any{"other": map[string]any{"level": "public"}}}, "no such server"},
+		{"visibility of no server", map[string]any{"visibility": map[string]any{"other": map[string]any{"level": "public"}}}, `visibility of other: there is no server "other": there are notes`},
 		{"unknown visibility", map[string]any{"visibility": map[string]any{"notes": map[string]any{"level": "hidden"}}}, "must be public"},
 		{"visibility of no team", map[string]any{"visibility": map[string]any{"notes": map[string]any{"level": "team"}}}, "id of a team"},
 		{"visibility of no owner", map[string]any{"visibility": map[string]any{"notes": map[string]any{"level": "private"}}}, "needs an owner"},
+		{"instructions of no server", map[string]any{"instructions": map[string]any{"other": map[string]any{"mode": "pass"}}}, "no such server"},
+		{"unknown instructions", map[string]any{"instructions": map[string]any{"notes": map[string]any{"mode": "hide"}}}, "pass, drop or text"},
+		{"instructions without a mode", map[string]any{"instructions": map[string]any{"*": map[string]any{}}}, "pass, drop or text"},
+		{"instructions that drop a text", map[string]any{"instructions": map[string]any{"notes": map[string]any{"mode": "drop", "text": "x"}}}, "takes no text"},
+		{"instructions without text", map[string]any{"instructions": map[string]any{"notes": map[string]any{"mode": "text"}}}, "needs the text"},
+		{"instructions of an unset placeholder", map[string]any{"instructions": map[string]any{"notes": map[string]any{"mode": "text", "text": "{env.MCPAUTH_TEST_UNSET}"}}}, "nothing is left"},
+		{"visibility of every team", map[string]any{"visibility": map[string]any{"notes": map[string]any{"level": "team", "team": "*"}}}, "visibility of notes: a team's id cannot be *"},
+		{"visibility of an object of no server", map[string]any{"visibility": map[string]any{"other/a": map[string]any{"level": "team", "team": "a"}}}, `visibility of other/a: there is no server "other"`},
+		{"visibility of a glob of servers", map[string]any{"visibility": map[string]any{"n*/a": map[string]any{"level": "team", "team": "a"}}}, "visibility of n*/a: name one server"},
+		{"visibility of a malformed object", map[string]any{"visibility": map[string]any{"notes/": map[string]any{"level": "team", "team": "a"}}}, "visibility of notes/: there is no object after the slash"},
+		{"visibility of a whole server twice", map[string]any{"visibility": map[string]any{"notes/**": map[string]any{"level": "team", "team": "a"}}}, "visibility of notes/**: this is the whole server"},
+		{"an exception from a server", map[string]any{"visibility": map[string]any{"notes": map[string]any{"level": "team", "team": "a"}, "notes/a": map[string]any{"level": "public"}}}, "visibility of notes/a: public makes no exception from notes, "},
+		{"an exception from a pattern", map[string]any{"visibility": map[string]any{"notes/a*": map[string]any{"level": "team", "team": "a"}, "notes/ab": map[string]any{"level": "public"}}}, "visibility of notes/ab: public makes no exception from notes/a*, "},
+		{"a team of no server", map[string]any{"teams": map[string]any{"a": []string{"notes", "other"}}}, `team a: other: there is no server "other"`},
+		{"a team with nothing", map[string]any{"teams": map[string]any{"a": []string{}}}, "team a: nothing is named that belongs to it"},
+		{"a role in an unknown team", map[string]any{"teams": map[string]any{"a": []string{"notes"}}, "roles": []any{map[string]any{"name": "r", "teams": []string{"b"}}}}, `role "r": team 1: nothing belongs to team "b"`},
 		{"any origin", map[string]any{"allowed_origins": []string{"*"}}, "allowed origin"},
 		{"origin null", map[string]any{"allowed_origins": []string{"null"}}, "allowed origin"},
 		{"origin with a path", map[string]any{"allowed_origins": []string{"https://app.example.com/"}}, "allowed origin"},
@@ -136,6 +152,9 @@ func TestAppDefaults(t *testing.T) {
 	if got, want := a.Sessions.limits(), (state.Limits{Idle: 30 * time.Minute, Life: 24 * time.Hour, Max: 100_000, PerOwner: 1000}); got != want {
 		t.Errorf("limits %+v, expected %+v", got, want)
 	}
+	if got, want := a.Tasks.limits(), (state.TaskLimits{Life: 24 * time.Hour, Max: 100_000, PerOwner: 1000}); got != want {
+		t.Errorf("limits of tasks %+v, expected %+v", got, want)
+	}
 	b, _ := newApp(t, &SessionLimits{Max: 7})
 	defer func() { _ = b.Cleanup() }()
 	if got, want := b.Sessions.limits(), (state.Limits{Idle: 30 * time.Minute, Life: 24 * time.Hour, Max: 7, PerOwner: 1000}); got != want {
@@ -144,8 +163,16 @@ func TestAppDefaults(t *testing.T) {
 }
 
 func TestAppRefusesNegativeLimits(t *testing.T) {
-	for _, l := range []SessionLimits{{IdleTimeout: -1}, {Lifetime: -1}, {Max: -1}, {MaxPerPrincipal: -1}} {
-		text, err := json.Marshal(App{Sessions: &l})
+	for _, app := range []*App{
+		{Sessions: &SessionLimits{IdleTimeout: -1}},
+		{Sessions: &SessionLimits{Lifetime: -1}},
+		{Sessions: &SessionLimits{Max: -1}},
+		{Sessions: &SessionLimits{MaxPerPrincipal: -1}},
+		{Tasks: &TaskLimits{Lifetime: -1}},
+		{Tasks: &TaskLimits{Max: -1}},
+		{Tasks: &TaskLimits{MaxPerPrincipal: -1}},
+	} {
+		text, err := json.Marshal(app)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -4,11 +4,11 @@
 //
 //	go run ./integration/conformance
 //
-// The suite's client talks to the Go SDK's reference servers, and then the SDK's reference
-// client to the suite's servers. The pinned suite and the Node it needs are installed with
-// npm into .build/conformance. For each set of scenarios it prints "SET: D of N differ";
-// it fails unless every D is 0 and every N is not. The suite cannot send a token, so a hop
-// in the same Caddy adds it.
+// The suite's client talks to the Go SDK's reference servers, and about tasks to one of
+// our own; then the SDK's reference client talks to the suite's servers. The pinned suite
+// and the Node it needs are installed with npm into .build/conformance. For each set of
+// scenarios it prints "SET: D of N differ"; it fails unless every D is 0 and every N is
+// not. The suite cannot send a token, so a hop in the same Caddy adds it.
 package main
 
 import (
@@ -27,7 +27,7 @@ import (
 // set is a number of scenarios that are run directly and through the gateway.
 type set struct {
 	name   string
-	server string   // reference server: stateful or stateless; empty: the suite tests the client
+	server string   // reference server: stateful, stateless or tasks; empty: the suite tests the client
 	suite  string   // folder of the npm package that holds the suite
 	args   []string // what to select
 	each   []string // scenarios to run one by one; empty: all that args select, at once
@@ -46,6 +46,12 @@ var sets = []set{
 	{"2025-06-18, all scenarios", "stateful", current, []string{"--suite", "all", "--spec-version", "2025-06-18"}, nil},
 	{"2025-03-26, all scenarios", "stateful", current, []string{"--suite", "all", "--spec-version", "2025-03-26"}, nil},
 	{"suite 0.1.16, all scenarios", "stateful", stable, []string{"--suite", "all"}, nil},
+	// No SDK serves the tasks extension yet, so this set has a server of its own.
+	{"2026-07-28, tasks", "tasks", current, []string{"--spec-version", "2026-07-28", "--force"}, []string{
+		"tasks-lifecycle", "tasks-capability-negotiation", "tasks-wire-fields", "tasks-request-state-removal",
+		"tasks-mrtr-input", "tasks-request-headers", "tasks-dispatch-and-envelope", "tasks-required-task-error",
+		"tasks-mrtr-composition",
+	}},
 	// The client scenarios under auth/ have the suite's own authorization server check
 	// the suite's own resource server; behind a gateway there is nothing of ours in them.
 	{"2025-11-25, client", "", current, []string{"--spec-version", "2025-11-25"}, []string{

@@ -88,6 +88,9 @@ func (s *suite) start(ctx context.Context, group *launch.Group, root string) err
 		}
 		s.direct[name] = "http://" + addr + "/"
 	}
+	if s.direct["tasks"], err = serveTasks(ctx); err != nil {
+		return err
+	}
 	s.hop, err = startGateway(ctx, group, root, s.dir, s.direct)
 	return err
 }

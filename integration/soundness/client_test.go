@@ -69,7 +69,7 @@ func dial(t *testing.T, port int, protocol string) net.Conn {
 	}
 	t.Cleanup(func() { conn.Close() })
 	_ = conn.SetDeadline(time.Now().Add(patience))
-	if port != world.secure {
+	if port != world.secure && port != world.teams {
 		return conn
 	}
 	config := tlsConfig.Clone()

@@ -7,6 +7,8 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
 	"encoding/pem"
 	"fmt"
 	"math/big"
@@ -31,9 +33,10 @@ var world struct {
 	// up is the recording server, seen through the sites as "main".
 	up *upstream
 	// secure is the TLS site with the one server main; plain has two servers,
-	// public is called https://mcp.example.com, and small has low limits.
-	secure, plain, public, small int
-	jwks                         *jwksServer
+	// public is called https://mcp.example.com, and small has low limits. teams is
+	// another TLS site with two servers, of which teams see more than others.
+	secure, plain, public, small, teams int
+	jwks                                *jwksServer
 }
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
@@ -77,7 +80,7 @@ func start() (stop func(), err error) {
 	if world.jwks, err = newJWKSServer(); err != nil {
 		return nil, err
 	}
-	if err := freePorts(&world.secure, &world.plain, &world.public, &world.small); err != nil {
+	if err := freePorts(&world.secure, &world.plain, &world.public, &world.small, &world.teams); err != nil {
 		return nil, err
 	}
 	if err := load(caddyfile("")); err != nil {
@@ -114,6 +117,7 @@ func caddyfile(more string) string {
 		"{PLAIN}", fmt.Sprint(world.plain),
 		"{PUBLIC}", fmt.Sprint(world.public),
 		"{SMALL}", fmt.Sprint(world.small),
+		"{TEAMS}", fmt.Sprint(world.teams),
 		"{SECRET}", sharedSecret,
 		"{MORE}", more,
 	).Replace(template)
@@ -125,6 +129,7 @@ const template = `{
 	auto_https off
 	skip_install_trust
 	grace_period 1s
+	storage file_system {DIR}/storage
 	log {
 		output file {DIR}/caddy.log
 		level DEBUG
@@ -182,11 +187,42 @@ const template = `{
 		allow tools.execute main/ok
 		allow client.elicitation main
 	}
+	role both {
+		when groups both
+		allow tools.execute main/ok other/ok
+	}
 	role scoped {
 		when scope mcp:call mcp:all
 		when scope mcp:write
 		when groups scoped
 		allow tools.execute main/ok
+	}
+	role worker {
+		when groups worker
+		allow tools.execute main/ok
+		allow tools.execute main/db_*
+		allow tasks.read main other
+		allow tasks.write main other
+		allow client.elicitation main
+	}
+	role follower {
+		when groups follower
+		allow tools.execute main/ok
+		allow tasks.read main
+	}
+	role lapsed {
+		when groups lapsed
+		allow tools.execute main/db_*
+		allow tasks.read main
+		allow tasks.write main
+	}
+	role limited {
+		when groups limited
+		allow tools.execute main/ok {
+			if "args.limit <= 10"
+		}
+		allow tasks.read main
+		allow tasks.write main
 	}
 	role empty {
 		when groups empty
@@ -211,6 +247,31 @@ https://:{SECURE} {
 	}
 }
 
+https://:{TEAMS} {
+	tls {DIR}/cert.pem {DIR}/cert-key.pem
+	mcp_gateway {
+		public_url https://localhost:{TEAMS}
+		import issuers
+		role full {
+			when groups full
+			allow *
+		}
+		role lead {
+			team *
+			when groups lead
+			allow *
+		}
+		server main http://{UP}/mcp
+		server other http://{UP}/other
+		visibility main/*admin team vault
+		visibility main/hidden* team vault
+		visibility main/file:///secret/** team vault
+		visibility main/mine_* private vera
+		team blue main
+		team red other
+	}
+}
+
 http://:{PLAIN} {
 	mcp_gateway {
 		public_url http://127.0.0.1:{PLAIN}
@@ -218,6 +279,8 @@ http://:{PLAIN} {
 		import roles
 		server main http://{UP}/mcp
 		server other http://{UP}/other
+		instructions text "Use \"ok\"." main
+		instructions pass other
 	}
 }
 
@@ -228,6 +291,7 @@ http://:{PUBLIC} {
 		import roles
 		server main http://{UP}/mcp
 		allowed_origins https://app.example.com
+		instructions drop
 	}
 }
 
@@ -250,7 +314,16 @@ func checkLog() error {
 	if err != nil {
 		return err
 	}
-	for _, secret := range []string{"eyJ", sharedSecret} {
+	secrets := []string{"eyJ", sharedSecret}
+	made, err := os.ReadFile(filepath.Join(world.dir, "storage", "mcp_gateway", "secret"))
+	if err != nil {
+		return err
+	}
+	for _, encoding := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
+		secrets = append(secrets, encoding.EncodeToString(made)[:40])
+	}
+	secrets = append(secrets, hex.EncodeToString(made), string(made))
+	for _, secret := range secrets {
 		if before, _, found := bytes.Cut(text, []byte(secret)); found {
 			from := bytes.LastIndexByte(before, '\n') + 1
 			return fmt.Errorf("the log holds a secret: %.400s", text[from:])

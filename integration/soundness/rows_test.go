@@ -21,19 +21,9 @@ var rows = []struct {
 // later are the rows that this slice of the gateway cannot meet yet, and why. This is
 // the one place where they are written down.
 var later = []struct{ row, why string }{
-	{"D8", "cursors are carried as the server makes them; the gateway makes its own when it has to, for several servers behind one endpoint"},
 	{"D11", "the gateway keeps no answers of servers"},
 	{"D12", "the gateway keeps no answers of servers"},
 	{"E14", "the transport of 2024-11-05 (HTTP+SSE) is not carried: a GET without a session opens the server's own event stream, in which an event of the type endpoint is dropped"},
-	{"F1", "tasks are not carried: their methods are unknown, and a call with params.task is refused (C9)"},
-	{"F2", "tasks are not carried"},
-	{"F3", "tasks are not carried"},
-	{"F4", "tasks are not carried"},
-	{"F5", "tasks are not carried"},
-	{"F6", "requestState passes verbatim between one client and one server; every retry is judged anew as any call is"},
-	{"F7", "requestState passes verbatim between one client and one server"},
-	{"F8", "tested with the handler, in mcpauth: client.* decides; the kinds that the client declared are not known here"},
-	{"F9", "kinds of results are not judged yet"},
 	{"H1", "tested with the handler, in wellknown"},
 	{"H2", "tested with the handler, in wellknown, and here for the peer sigbit's bug"},
 	{"H3", "challenges hold nothing that a client sent; to be tested with tenants"},

@@ -184,8 +184,11 @@ var results = map[string]string{
 	"resources/templates/list": `{"resourceTemplates":[{"name":"p","uriTemplate":"file:///pub/{name}"},{"name":"s","uriTemplate":"file:///secret/{name}"}]}`,
 	"resources/read":           `{"contents":[{"uri":"file:///pub/a","text":"A"},{"uri":"file:///secret/b","text":"B"}]}`,
 	"completion/complete":      `{"completion":{"values":["x"]}}`,
-	"server/discover":          `{"supportedVersions":["2026-07-28"],"capabilities":{}}`,
+	"server/discover":          `{"supportedVersions":["2026-07-28"],"capabilities":` + canDo + `}`,
 }
+
+// canDo are the capabilities of speak.
+const canDo = `{"tasks":{},"extensions":{"io.modelcontextprotocol/tasks":{}}}`
 
 // envelope is what speak reads of a message.
 type envelope struct {
@@ -222,7 +225,7 @@ func speak(w http.ResponseWriter, r *http.Request, got received) {
 		result, ok := results[m.Method]
 		if m.Method == "initialize" {
 			w.Header().Set("Mcp-Session-Id", world.up.newSession())
-			result = fmt.Sprintf(`{"protocolVersion":%q,"capabilities":{},"serverInfo":{"name":"recorder","version":"1"}}`, m.Params.ProtocolVersion)
+			result = fmt.Sprintf(`{"protocolVersion":%q,"capabilities":%s,"serverInfo":{"name":"recorder","version":"1"}}`, m.Params.ProtocolVersion, canDo)
 		} else if !ok {
 			result = `{}`
 		}

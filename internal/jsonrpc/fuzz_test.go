@@ -20,6 +20,8 @@ func FuzzRead(f *testing.F) {
 		`[{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}]`,
 		`{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"file:///a","_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}`,
 		`{"jsonrpc":"2.0","id":1,"method":"completion/complete","params":{"ref":{"type":"ref/prompt","name":"p"}}}`,
+		withCapabilities(`{"roots":{},"sampling":null,"extensions":{"io.modelcontextprotocol/tasks":{},"a":{}}}`),
+		withCapabilities(`{"elicitation":{},"extensions":{"a":{}, "io.modelcontextprotocol/ta\u017fks":{}}}`),
 		"\ufeff{}", `{}{}`, `[]`, `null`, `{"a":"\ud800"}`,
 	} {
 		f.Add([]byte(seed))
@@ -46,7 +48,35 @@ func FuzzRead(f *testing.F) {
 		for i, m := range messages {
 			agree(t, m, raws[i])
 		}
+		replaceable(t, body, messages)
 	})
+}
+
+// replaceable replaces every cursor: that alone may change.
+func replaceable(t *testing.T, body []byte, messages []Message) {
+	t.Helper()
+	const other = `another "cursor"`
+	cursors, back := make([]Text, len(messages)), make([]Text, len(messages))
+	for i, m := range messages {
+		back[i] = m.Params.Cursor
+		cursors[i] = Text{other, m.Params.Cursor.Present}
+	}
+	replaced := AppendCursors(nil, body, messages, cursors)
+	again, _, err := Read(replaced)
+	if err != nil || len(again) != len(messages) {
+		t.Fatalf("%v in %s", err, replaced)
+	}
+	for i, m := range again {
+		if m.Params.Cursor.Present != cursors[i].Present || m.Params.Cursor.Present && m.Params.Cursor.Value != other {
+			t.Errorf("message %d: the cursor is %v in %s", i, m.Params.Cursor, replaced)
+		}
+	}
+	// With escapes that are not ours, only the meaning comes back.
+	if !bytes.Contains(body, []byte(`\`)) {
+		if got := AppendCursors(nil, replaced, again, back); !bytes.Equal(got, body) {
+			t.Errorf("there and back: %s became %s", body, got)
+		}
+	}
 }
 
 func agree(t *testing.T, m Message, raw []byte) {
@@ -61,6 +91,9 @@ func agree(t *testing.T, m Message, raw []byte) {
 			Name, URI, Cursor, TaskID string
 			Arguments                 json.RawMessage
 			Ref                       struct{ Type, Name, URI string }
+			Meta                      struct {
+				Capabilities capabilitiesOfAny `json:"io.modelcontextprotocol/clientCapabilities"`
+			} `json:"_meta"`
 		}
 	}
 	if err := json.Unmarshal(raw, &folding); err != nil {
@@ -92,20 +125,69 @@ func agree(t *testing.T, m Message, raw []byte) {
 	if name, _ := exact.Params["name"].(string); name != m.Params.Name.Value {
 		t.Errorf("name: read %q, an exact reader sees %q", m.Params.Name.Value, name)
 	}
+	declared := m.Params.Meta.Declared
+	declared.tasks = span{}
+	if theirs := folding.Params.Meta.Capabilities.Declared; declared != theirs {
+		t.Errorf("read %+v, encoding/json sees %+v", declared, theirs)
+	}
+	if declared.Tasks {
+		without := m.AppendWithoutTasks(nil, append(bytes.Repeat([]byte{' '}, m.offset), m.Raw...))
+		again, _, err := Read(without)
+		if err != nil || again[0].Params.Meta.Declared.Tasks {
+			t.Errorf("without the extension: %v %s", err, without)
+		}
+	}
+}
+
+// capabilitiesOfAny takes for declared what is an object, whatever else is around it.
+type capabilitiesOfAny struct{ Declared }
+
+func (c *capabilitiesOfAny) UnmarshalJSON(text []byte) error {
+	var capabilities struct {
+		Roots, Sampling, Elicitation any
+		Extensions                   json.RawMessage
+	}
+	if text[0] != '{' {
+		return nil
+	}
+	if err := json.Unmarshal(text, &capabilities); err != nil {
+		return err
+	}
+	isObject := func(value any) bool {
+		_, ok := value.(map[string]any)
+		return ok
+	}
+	c.Declared = Declared{
+		Roots: isObject(capabilities.Roots), Sampling: isObject(capabilities.Sampling), Elicitation: isObject(capabilities.Elicitation),
+	}
+	if len(capabilities.Extensions) > 0 && capabilities.Extensions[0] == '{' {
+		var extensions struct {
+			Tasks any `json:"io.modelcontextprotocol/tasks"`
+		}
+		if err := json.Unmarshal(capabilities.Extensions, &extensions); err != nil {
+			return err
+		}
+		c.Tasks = isObject(extensions.Tasks)
+	}
+	return nil
 }
 
 // FuzzFilter holds a filtered answer against encoding/json: no list of it may hold
-// a hidden item, and nothing else may be gone.
+// a hidden item, the cursor must be the one that was put there and the instructions
+// gone or replaced, and nothing else may be gone.
 func FuzzFilter(f *testing.F) {
 	f.Add([]byte(`{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"ok"},{"name":"admin"}],"cacheScope":"public","x":[1]}}`))
 	f.Add([]byte(`[{"jsonrpc":"2.0","id":1,"result":{"resources":[{"uri":"admin"}]}},{"jsonrpc":"2.0","id":2,"result":{}}]`))
+	f.Add([]byte(`{"jsonrpc":"2.0","id":1,"result":{"instructions":"admin" , "tools":[],"nextCursor":"admin"}}`))
+	f.Add([]byte(`{"jsonrpc":"2.0","id":1,"result":{"x":[], "instructions":{"a":","}}}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		messages, batch, err := ReadAnswer(body)
 		if err != nil || batch {
 			return
 		}
 		m := messages[0]
-		got := m.AppendFiltered(nil, body, Filter{Keep: keepOK, Private: true})
+		got := m.AppendFiltered(nil, body, Filter{Keep: keepOK, Private: true, Cursor: Text{"sealed", true}, Instructions: &Text{}})
+		added := m.AppendFiltered(nil, body, Filter{Keep: keepOK, Instructions: &Text{"told", true}})
 		var after, before struct{ Result map[string]json.RawMessage }
 		if json.Unmarshal(m.Raw, &before) != nil {
 			return // a result that is no object
@@ -117,7 +199,18 @@ func FuzzFilter(f *testing.F) {
 			Tools, Prompts      []struct{ Name string }
 			Resources, Contents []struct{ URI string }
 			ResourceTemplates   []struct{ URITemplate string }
+			Tasks               []struct{ TaskID string }
 			CacheScope          any
+		}
+		var told struct{ Result map[string]json.RawMessage }
+		if err := json.Unmarshal(added, &told); err != nil || before.Result != nil && string(told.Result["instructions"]) != `"told"` {
+			t.Fatalf("instructions were not added: %v\n%s", err, added)
+		}
+		if _, ok := after.Result["instructions"]; ok {
+			t.Errorf("instructions are still there: %s", got)
+		}
+		if _, ok := before.Result["nextCursor"]; ok && string(after.Result["nextCursor"]) != `"sealed"` {
+			t.Errorf("the cursor was not replaced: %s", got)
 		}
 		raw, _ := json.Marshal(after.Result)
 		if err := json.Unmarshal(raw, &lists); err != nil {
@@ -133,6 +226,9 @@ func FuzzFilter(f *testing.F) {
 		for _, x := range lists.ResourceTemplates {
 			keys = append(keys, x.URITemplate)
 		}
+		for _, x := range lists.Tasks {
+			keys = append(keys, x.TaskID)
+		}
 		for _, key := range keys {
 			if strings.Contains(key, "admin") {
 				t.Errorf("%q is still there: %s", key, got)
@@ -140,7 +236,7 @@ func FuzzFilter(f *testing.F) {
 		}
 		for name, value := range before.Result {
 			switch name {
-			case "tools", "prompts", "resources", "resourceTemplates", "contents", "cacheScope":
+			case "tools", "prompts", "resources", "resourceTemplates", "contents", "tasks", "cacheScope", "nextCursor", "instructions":
 			default:
 				if !bytes.Equal(after.Result[name], value) {
 					t.Errorf("%q was %s, is %s", name, value, after.Result[name])

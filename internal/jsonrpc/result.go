@@ -17,6 +17,8 @@ const (
 	// Contents is "contents" of resources/read, by uri: reading a directory
 	// gives other resources than the one asked for.
 	Contents
+	// Tasks is "tasks" of tasks/list (MCP 2025-11-25), by taskId.
+	Tasks
 )
 
 // Result is what decides in a response's result. Offsets count from the start of
@@ -30,13 +32,31 @@ type Result struct {
 	Asks []string
 	// ProtocolVersion is what initialize negotiated.
 	ProtocolVersion Text
+	// Capabilities is whether the result has the server's capabilities, and
+	// HostsTasks whether tasks are among them: as such (MCP 2025-11-25) or as an
+	// extension.
+	Capabilities, HostsTasks bool
+	// Type is resultType (MCP 2026-07-28), NotText whether that is there and no
+	// string.
+	Type    Text
+	NotText bool
+	// Created is the task in "task", by which a call is answered that asked to be
+	// run as one (MCP 2025-11-25); Task is the one that the result itself tells of.
+	// Nil when there is none.
+	Created, Task *Task
 	// cacheScope is the value's place, empty when absent; inside is the offset
 	// just after the opening brace, where a member can be put, and empty is
 	// whether the object has no member.
 	cacheScope span
 	inside     int
 	empty      bool
+	// nextCursor and instructions are those members, their places empty when absent.
+	nextCursor, instructions member
 }
+
+// member is where a member of an object stands: its value, and the whole, from the
+// end of the member before it or from the opening brace.
+type member struct{ value, whole span }
 
 // Items is one list of a result.
 type Items struct {
@@ -59,12 +79,14 @@ func (s span) of(body []byte) []byte { return body[s.from:s.to] }
 var (
 	resultNames = []string{
 		"tools", "prompts", "resources", "resourceTemplates", "contents", "cacheScope", "protocolVersion",
-		"inputRequests",
+		"inputRequests", "nextCursor", "instructions",
+		"resultType", "task", "tasks", "taskId", "ttl", "ttlMs", "result",
+		"capabilities",
 	}
-	askNames       = []string{"method"}
 	nameKey        = []string{"name"}
 	uriKey         = []string{"uri"}
 	uriTemplateKey = []string{"uriTemplate"}
+	taskIDKey      = []string{"taskId"}
 )
 
 // result reads a response's result. From a client it is carried as it is.
@@ -81,6 +103,7 @@ func (r *reader) result(result *Result) error {
 	result.inside, result.empty = inside, true
 	n := names{resultNames, len(r.names)}
 	for {
+		before := int(r.dec.InputOffset())
 		name, ok, err := r.next(&n)
 		if err != nil || !ok {
 			return err
@@ -97,19 +120,34 @@ func (r *reader) result(result *Result) error {
 			err = r.list(result, ResourceTemplates, uriTemplateKey)
 		case "contents":
 			err = r.list(result, Contents, uriKey)
+		case "tasks":
+			err = r.list(result, Tasks, taskIDKey)
 		case "inputRequests":
-			err = r.asks(result)
+			err = r.asksOf(&result.Asks)
+		case "result":
+			err = r.asksWithin(&result.Asks)
+		case "capabilities":
+			err = r.serverCapabilities(result)
+		case "resultType":
+			result.Type, result.NotText, err = r.maybeText("resultType")
+		case "task":
+			result.Created, err = r.created()
+		case "taskId", "ttl", "ttlMs":
+			if result.Task == nil {
+				result.Task = new(Task)
+			}
+			err = r.taskMember(result.Task, name)
 		case "cacheScope":
 			var v []byte
 			v, err = r.value()
 			end := int(r.dec.InputOffset())
 			result.cacheScope = span{end - len(v), end}
+		case "nextCursor":
+			result.nextCursor, err = r.member(before)
+		case "instructions":
+			result.instructions, err = r.member(before)
 		case "protocolVersion":
-			if r.dec.PeekKind() == '"' {
-				result.ProtocolVersion, err = r.text("protocolVersion")
-			} else {
-				_, err = r.value()
-			}
+			result.ProtocolVersion, _, err = r.maybeText("protocolVersion")
 		default:
 			_, err = r.value()
 		}
@@ -119,48 +157,18 @@ func (r *reader) result(result *Result) error {
 	}
 }
 
-// asks reads the requests that a result has for the client, by names of the server's.
-func (r *reader) asks(result *Result) error {
-	ok, err := r.open('{', "inputRequests must be an object")
-	if !ok || err != nil {
-		return err
-	}
-	requests := names{nil, len(r.names)}
-	for {
-		_, ok, err := r.next(&requests)
-		if err != nil || !ok {
-			return err
-		}
-		if ok, err = r.open('{', "an input request must be an object"); err != nil {
-			return err
-		}
-		if !ok {
-			continue
-		}
-		var method Text
-		for n := (names{askNames, len(r.names)}); ; {
-			name, ok, err := r.next(&n)
-			if err != nil {
-				return err
-			}
-			if !ok {
-				break
-			}
-			if string(name) == "method" {
-				method, err = r.text("method")
-			} else {
-				_, err = r.value()
-			}
-			if err != nil {
-				return err
-			}
-		}
-		if !method.Present {
-			r.refuse(CodeInvalidParams, "input_request", "an input request has no method")
-		}
-		result.Asks = append(result.Asks, method.Value)
-	}
+// member reads the value of a member that begins after an offset.
+func (r *reader) member(before int) (member, error) {
+	v, err := r.value()
+	end := int(r.dec.InputOffset())
+	return member{span{end - len(v), end}, span{before, end}}, err
 }
+
+// HasNextCursor reports whether the result has a nextCursor, of whatever type.
+func (r *Result) HasNextCursor() bool { return r.nextCursor.value.to > 0 }
+
+// HasInstructions reports whether the result has instructions, of whatever type.
+func (r *Result) HasInstructions() bool { return r.instructions.value.to > 0 }
 
 // list reads an array of objects and the key of each. What is no such array
 // cannot be filtered, so it is refused.

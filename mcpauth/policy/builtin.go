@@ -12,9 +12,9 @@ const builtInSource = "built-in"
 
 // builtIn are the permissions of ContextForge's built-in roles (behaviour.md
 // section 3.2), as far as there is something here that they permit. Its
-// prompts.read permits to fetch a prompt, which is prompts.execute here; what it
-// calls team roles are roles like any other: when they hold is for their
-// conditions to say.
+// prompts.read permits to fetch a prompt, which is prompts.execute here. Those that
+// it calls team roles (team_admin, developer, viewer) hold in teams where the role
+// that extends them does.
 var builtIn = map[string][]string{
 	"platform_admin":  {"*"},
 	"platform_viewer": {"servers.use", "tools.read", "resources.read", "prompts.execute"},

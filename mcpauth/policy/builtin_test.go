@@ -18,7 +18,7 @@ func TestBuiltInRoles(t *testing.T) {
 			t.Fatalf("%s: %v", name, role)
 		}
 		p := mustCompile(t, Role{Name: "r", Extends: []string{name}})
-		rs := p.RolesOf(nil, nil)
+		rs := p.RolesOf(nil, nil, nil)
 		for _, perm := range []mcp.Permission{mcp.ServersUse, mcp.ToolsRead, mcp.ResourcesRead, mcp.PromptsRead} {
 			if !p.Allows(rs, perm, "any", KindURI, "x:y") {
 				t.Errorf("%s: not %v", name, perm)
@@ -55,7 +55,7 @@ func TestExtends(t *testing.T) {
 		Role{Name: "dev2", Extends: []string{"developer"}, When: []Condition{{"g", []string{"none"}}}},
 	)
 	ask := func(object string, groups ...string) Decision {
-		rs := p.RolesOf(claims(map[string][]string{"g": groups}), nil)
+		rs := p.RolesOf(claims(map[string][]string{"g": groups}), nil, nil)
 		return p.Judge(rs, Question{Permission: mcp.ToolsExecute, Server: "s", Kind: KindName, Object: object})
 	}
 	if d := ask("t"); !d.Allowed || d.Rule.Role != "top" || d.Rule.From != "base" || d.Rule.Index != 1 || d.Rule.Source != "base:2" {
@@ -64,11 +64,11 @@ func TestExtends(t *testing.T) {
 	if d := ask("not"); d.Reason != Denied || d.Rule.Role != "top" || d.Rule.From != "left" || d.Rule.Source != "left:1" {
 		t.Errorf("inherited deny: %+v", d)
 	}
-	if got := join(p.RoleNames(p.RolesOf(nil, nil))); got != "top" {
+	if got := join(p.RoleNames(p.RolesOf(nil, nil, nil))); got != "top" {
 		t.Errorf("roles %q: what a role extends is not held", got)
 	}
 	q := mustCompile(t, Role{Name: "viewer", Extends: []string{"viewer"}}, Role{Name: "team_admin"}, Role{Name: "r", Extends: []string{"team_admin"}})
-	if rs := q.RolesOf(nil, nil); !q.Allows(rs, mcp.ToolsExecute, "s", KindName, "t") || q.Judge(rs, Question{Permission: mcp.ToolsExecute, Server: "s", Kind: KindName}).Rule.Role != "viewer" {
+	if rs := q.RolesOf(nil, nil, nil); !q.Allows(rs, mcp.ToolsExecute, "s", KindName, "t") || q.Judge(rs, Question{Permission: mcp.ToolsExecute, Server: "s", Kind: KindName}).Rule.Role != "viewer" {
 		t.Error("a role may extend the built-in one of its name, and hides it from others")
 	}
 	for _, tt := range []struct {

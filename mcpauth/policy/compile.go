@@ -13,10 +13,17 @@ import (
 // scopeClaim is the claim name that stands for the token's scopes.
 const scopeClaim = "scope"
 
-// Compile turns roles into a policy. The roles are not kept: changing them
-// afterwards changes nothing. An error is an [*Error]; the first one found is
-// returned.
+// Compile turns roles into a policy in which nothing belongs to a team and nothing
+// is hidden. See [Config.Compile].
 func Compile(roles []Role) (*Policy, error) {
+	return Config{Roles: roles}.Compile()
+}
+
+// Compile turns a configuration into a policy. The configuration is not kept:
+// changing it afterwards changes nothing. An error is an [*Error] when it is about a
+// role, and an [*ObjectError] when it is not; the first one found is returned.
+func (c Config) Compile() (*Policy, error) {
+	roles := c.Roles
 	p := &Policy{conditions: make(map[string]map[string][]int32)}
 	p.deny.deny, p.denyIf.deny = true, true
 	names := make(map[string]int, len(roles))
@@ -36,6 +43,13 @@ func Compile(roles []Role) (*Policy, error) {
 	order := slices.Sorted(maps.Keys(names))
 	p.words = (len(roles) + 63) / 64
 	p.roles = make([]role, len(roles))
+	var err error
+	if err = p.addHidden(c.Visibility); err != nil {
+		return nil, err
+	}
+	if p.teams, err = newTeams(p.words, c.Teams); err != nil {
+		return nil, err
+	}
 	number := func(name string) int {
 		id, _ := slices.BinarySearch(order, name)
 		return id
@@ -52,8 +66,15 @@ func Compile(roles []Role) (*Policy, error) {
 				return nil, at.because(err)
 			}
 		}
+		at.Condition = -1
+		if at.Team, err = p.teams.addRole(id, r.Teams); err != nil {
+			return nil, at.because(err)
+		}
 		parsed, err := parseRole(at, r)
 		if err != nil {
+			return nil, err
+		}
+		if err := p.teams.checkGrants(at, r, parsed); err != nil {
 			return nil, err
 		}
 		all.parsed[i] = parsed
@@ -75,7 +96,7 @@ func Compile(roles []Role) (*Policy, error) {
 
 // place returns an error at a role.
 func place(i int, r Role) Error {
-	return Error{Role: r.Name, RoleIndex: i, Condition: -1, Grant: -1, Object: -1, Extends: -1}
+	return Error{Role: r.Name, RoleIndex: i, Condition: -1, Team: -1, Grant: -1, Object: -1, Extends: -1}
 }
 
 // parsedRole is a role's own grants, as read.
@@ -86,7 +107,6 @@ type parsedRole struct {
 
 func parseRole(at Error, r Role) (*parsedRole, error) {
 	p := &parsedRole{name: r.Name}
-	at.Condition = -1
 	for _, list := range []struct {
 		grants []Grant
 		deny   bool

@@ -63,7 +63,7 @@ func TestConditions(t *testing.T) {
 				}
 				p := mustCompile(t, role)
 				var calls int
-				d := p.Judge(p.RolesOf(nil, nil), calling("t", args, &calls))
+				d := p.Judge(p.RolesOf(nil, nil, nil), calling("t", args, &calls))
 				want := tt.want
 				if deny && want == ConditionFalse {
 					want = Granted
@@ -76,7 +76,7 @@ func TestConditions(t *testing.T) {
 				if d.Rule == nil || want != Granted && (d.Rule.If != tt.condition || d.Rule.Source != "here:1" || d.Rule.Permission != "tools.execute") {
 					t.Errorf("deny %v: rule %+v", deny, d.Rule)
 				}
-				if p.Allows(p.RolesOf(nil, nil), mcp.ToolsExecute, "s", KindName, "t") || !p.Allows(p.RolesOf(nil, nil), mcp.ToolsRead, "s", KindName, "t") {
+				if p.Allows(p.RolesOf(nil, nil, nil), mcp.ToolsExecute, "s", KindName, "t") || !p.Allows(p.RolesOf(nil, nil, nil), mcp.ToolsRead, "s", KindName, "t") {
 					t.Error("without arguments the call must be refused, and the tool seen")
 				}
 			}
@@ -113,7 +113,7 @@ func TestConditionsOnlyWhenDecisive(t *testing.T) {
 		t.Run(tt.row, func(t *testing.T) {
 			p := mustCompile(t, Role{Name: "r", Allow: tt.allow, Deny: tt.deny})
 			calls := 0
-			d := p.Judge(p.RolesOf(nil, nil), calling("t", map[string]any{"x": "a"}, &calls))
+			d := p.Judge(p.RolesOf(nil, nil, nil), calling("t", map[string]any{"x": "a"}, &calls))
 			if d.Reason != tt.want || calls != tt.calls || tt.want != ConditionFailed && d.Err != nil {
 				t.Errorf("%+v after %d calls, want %v after %d", d, calls, tt.want, tt.calls)
 			}
@@ -129,7 +129,7 @@ func TestConditionsOnlyOnce(t *testing.T) {
 	p := mustCompile(t, Role{Name: "r", Allow: []Grant{{Permission: "tools.execute", Objects: []string{"s/t", "s/*", "s/**", "*/t*"}, If: `args.x == "b"`}}})
 	calls := 0
 	asked := calling("t", map[string]any{"x": "a"}, &calls)
-	q, _ := p.newQuestion(p.RolesOf(nil, nil), &asked)
+	q, _ := p.newQuestion(p.RolesOf(nil, nil, nil), &asked)
 	q.arguments = asked.Arguments
 	if reason := p.settle(&q, true); reason != ConditionFalse || len(q.tried) != 1 || calls != 1 {
 		t.Errorf("%v after trying %d rules, %d calls", reason, len(q.tried), calls)
@@ -138,7 +138,7 @@ func TestConditionsOnlyOnce(t *testing.T) {
 
 func TestConditionsWithoutArguments(t *testing.T) {
 	p := mustCompile(t, Role{Name: "r", Allow: []Grant{{Permission: "tools.execute", If: `server == "s" || args.x == 1`}}})
-	rs, broken := p.RolesOf(nil, nil), errors.New("broken")
+	rs, broken := p.RolesOf(nil, nil, nil), errors.New("broken")
 	asked := Question{Permission: mcp.ToolsExecute, Server: "s", Kind: KindName, Object: "t"}
 	if d := p.Judge(rs, asked); d.Reason != ConditionFailed || d.Err == nil {
 		t.Errorf("no arguments: %+v", d)
@@ -159,7 +159,7 @@ func TestConditionsWithoutArguments(t *testing.T) {
 		t.Errorf("no policy: %+v", d)
 	}
 	var none *Policy
-	if none.ScopesForQuestion(nil, nil, asked) != nil || none.Judge(rs, asked).Allowed {
+	if none.ScopesForQuestion(nil, nil, nil, asked) != nil || none.Judge(rs, asked).Allowed {
 		t.Error("a nil policy allows nothing")
 	}
 }
@@ -192,7 +192,7 @@ func TestConditionCostIsBounded(t *testing.T) {
 	} {
 		p := mustCompile(t, Role{Name: "r", Allow: []Grant{{Permission: "tools.execute", If: condition}}})
 		calls := 0
-		d := p.Judge(p.RolesOf(nil, nil), calling("t", args, &calls))
+		d := p.Judge(p.RolesOf(nil, nil, nil), calling("t", args, &calls))
 		if d.Reason != want || want == ConditionFailed && !strings.Contains(d.Err.Error(), "cost") {
 			t.Errorf("%s: %+v", condition, d)
 		}

@@ -20,6 +20,14 @@ type Role struct {
 	// authenticated has the role.
 	When []Condition `json:"when,omitempty"`
 
+	// The teams in which the role holds, by their ids; `*` alone stands for every
+	// team. What such a role allows and denies counts only for what belongs to one
+	// of these teams, and only for a principal that is of that team. Left out, the
+	// role holds everywhere; an empty list is refused. Something must belong to
+	// each team that is named, and each `allow` and `deny` that names servers must
+	// name one of which something belongs to one of the teams.
+	Teams []string `json:"teams,omitempty"`
+
 	// What the role allows. A role without grants allows nothing; it can still
 	// be reported to the upstream server.
 	Allow []Grant `json:"allow,omitempty"`
@@ -55,7 +63,8 @@ type Role struct {
 
 	// The names of roles whose `allow` and `deny` this role includes: roles of
 	// this configuration, or built-in ones (`platform_admin`, `platform_viewer`,
-	// `team_admin`, `developer`, `viewer`). Conditions are not included. A role of
+	// `team_admin`, `developer`, `viewer`). Conditions and teams are not included:
+	// who has this role, and in which teams, is for this role to say. A role of
 	// the configuration hides the built-in role of the same name, except from
 	// itself: a role named `viewer` may extend `viewer`.
 	Extends []string `json:"extends,omitempty"`
@@ -131,10 +140,11 @@ type Error struct {
 	// in the list given to [Compile].
 	Role      string
 	RoleIndex int
-	// Condition, Grant and Extends are the places of the condition, grant or
-	// extended role within the role, Object that of the object within the grant;
-	// -1 when the error is not about one.
+	// Condition, Team, Grant and Extends are the places of the condition, team,
+	// grant or extended role within the role, Object that of the object within the
+	// grant; -1 when the error is not about one.
 	Condition int
+	Team      int
 	Grant     int
 	Object    int
 	Extends   int
@@ -154,6 +164,9 @@ func (e *Error) Error() string {
 	}
 	if e.Condition >= 0 {
 		fmt.Fprintf(&b, ": condition %d", e.Condition+1)
+	}
+	if e.Team >= 0 {
+		fmt.Fprintf(&b, ": team %d", e.Team+1)
 	}
 	if e.Grant >= 0 {
 		kind := "grant"

@@ -91,7 +91,7 @@ func (s shape) build(t testing.TB, count int) (*Policy, RoleSet, []asked) {
 		}
 	}
 	p := mustCompile(t, roles...)
-	return p, p.RolesOf(claims(map[string][]string{"groups": mine}), nil), questions
+	return p, p.RolesOf(claims(map[string][]string{"groups": mine}), nil, nil), questions
 }
 
 // The cost of a decision, counted in places visited, must not depend on how many
@@ -255,7 +255,7 @@ func BenchmarkCondition(b *testing.B) {
 	for _, condition := range []string{`args.schema == "public"`, `args.schema in ["public", "sales"] && claims.dept == "sales" && args.rows < 100`, `args.schema.matches("^[a-z]+$")`} {
 		b.Run(condition, func(b *testing.B) {
 			p := mustCompile(b, Role{Name: "r", Allow: []Grant{{Permission: "tools.execute", If: condition}}})
-			rs, calls := p.RolesOf(nil, nil), 0
+			rs, calls := p.RolesOf(nil, nil, nil), 0
 			asked := calling("t", map[string]any{"schema": "public", "rows": 10.0}, &calls)
 			b.ReportAllocs()
 			for b.Loop() {
@@ -287,6 +287,6 @@ func BenchmarkRolesOf(b *testing.B) {
 	values := func(string) []string { return groups }
 	b.ReportAllocs()
 	for b.Loop() {
-		p.RolesOf(values, nil)
+		p.RolesOf(values, nil, nil)
 	}
 }

@@ -98,6 +98,9 @@ func gatherSuffixes(n, suffix *node[grants]) {
 		n.all.addAll(e.value.roles)
 		if e.glob.first != 0 {
 			n.globs.addAll(e.value.roles)
+			if !e.glob.isFlat() {
+				n.deep.addAll(e.value.roles)
+			}
 		}
 	}
 	for _, child := range suffix.children {
@@ -116,13 +119,16 @@ func (s *slot) deniesURI(q *question) bool {
 		text, _, isTemplate = strings.Cut(q.object, "{")
 	}
 	if !q.hasOneSpelling(text) {
+		if scheme := scheme(text); q.byScheme && s.uris != nil && scheme > 0 && !strings.Contains(text, "{") {
+			return s.deniesTemplate(q, text[:scheme+1], isDeep(text[scheme+1:]))
+		}
 		return q.decided(&s.some)
 	}
 	if s.uris == nil {
 		return false
 	}
 	if isTemplate {
-		return s.deniesTemplate(q, text)
+		return s.deniesTemplate(q, text, q.byScheme && strings.Contains(text, "/"))
 	}
 	for {
 		if s.deniesText(q, text) || strings.HasSuffix(text, "/") && s.deniesText(q, text[:len(text)-1]) {
@@ -143,7 +149,7 @@ func (s *slot) deniesURI(q *question) bool {
 func (s *slot) deniesText(q *question, text string) bool {
 	found := s.uris.find(text)
 	for e := found.next(); e != nil; e = found.next() {
-		if e.value.roles.meets(q.bits) && e.glob.matchInner(text) && q.decided(&e.value) {
+		if e.value.roles.meets(q.roles()) && e.glob.matchInner(text) && q.decided(&e.value) {
 			q.steps += found.steps
 			return true
 		}
@@ -154,17 +160,21 @@ func (s *slot) deniesText(q *question, text string) bool {
 
 // deniesTemplate reports whether a template that begins with this text could make
 // a URI that is denied: whether a glob begins with a beginning of the text, or any
-// pattern with all of it. The rule it names is one of the role's here, not always
-// the very one.
-func (s *slot) deniesTemplate(q *question, text string) bool {
+// pattern with all of it. Flat globs do not count for what is deep. The rule it names
+// is one of the role's here, not always the very one.
+func (s *slot) deniesTemplate(q *question, text string, deep bool) bool {
 	n := &s.uris.root
 	for {
 		q.steps++
-		if n.globs.meets(q.bits) {
-			return q.decidedBy(&s.some, n.globs)
+		globs := n.globs
+		if deep {
+			globs = n.deep
+		}
+		if globs.meets(q.roles()) && q.decidedBy(&s.some, globs) {
+			return true
 		}
 		if text == "" {
-			return n.all.meets(q.bits) && q.decidedBy(&s.some, n.all)
+			return n.all.meets(q.roles()) && q.decidedBy(&s.some, n.all)
 		}
 		i := bytes.IndexByte(n.firsts, lower(text[0], true))
 		if i < 0 {
@@ -176,9 +186,27 @@ func (s *slot) deniesTemplate(q *question, text string) bool {
 			return false
 		}
 		if text = text[common:]; text == "" && common < len(n.label) {
-			return n.all.meets(q.bits) && q.decidedBy(&s.some, n.all)
+			return n.all.meets(q.roles()) && q.decidedBy(&s.some, n.all)
 		}
 	}
+}
+
+// isFlat reports whether a glob is one for names: it matches nothing with a slash in
+// it, and says no scheme.
+func (g *glob) isFlat() bool {
+	return g.first == star && g.last == star && !strings.ContainsAny(g.prefix, "/:") && !strings.Contains(g.suffix, "/") &&
+		(g.middle == nil || g.middle.class['/'] == 0 && !slices.ContainsFunc(g.middle.deep, func(word uint64) bool { return word != 0 }))
+}
+
+// isDeep reports whether there is a slash in every spelling of a URI, given from after
+// its scheme, that is not at the end of its path.
+func isDeep(uri string) bool {
+	if end := strings.IndexAny(uri, "?#"); end >= 0 {
+		uri = uri[:end]
+	}
+	uri = strings.TrimRight(uri, "/")
+	// Dot segments, and what could be decoded to them.
+	return strings.HasPrefix(uri, "/") && !strings.Contains(uri, "/.") && !strings.ContainsAny(uri, `\`) && !strings.Contains(uri, "%2")
 }
 
 // canDenyURI reports whether a glob of these tokens can match any URI that has
@@ -205,14 +233,9 @@ func canDenyURI(tokens []token) bool {
 // which a deny takes care of. The URI must be plain, see isPlainURI. A deny that
 // compares text can only be trusted with such URIs; see [Role] for the list.
 func hasOneSpelling(uri string) bool {
-	scheme := strings.IndexByte(uri, ':')
-	if scheme <= 0 || !isLetter(uri[0]) {
+	scheme := scheme(uri)
+	if scheme < 0 {
 		return false
-	}
-	for i := 1; i < scheme; i++ {
-		if c := uri[i]; !isAlphanumeric(c) && c != '+' && c != '-' && c != '.' {
-			return false
-		}
 	}
 	rest := uri[scheme+1:]
 	if strings.EqualFold(uri[:scheme], "file") && !strings.HasPrefix(rest, "///") {
@@ -254,6 +277,21 @@ func hasOneSpelling(uri string) bool {
 		previous = c
 	}
 	return previous != '.' && previous != ' ' && !strings.Contains(rest, "::$")
+}
+
+// scheme returns where the scheme of a URI ends, which is at its colon, or -1 when
+// it has none (RFC 3986 section 3.1).
+func scheme(uri string) int {
+	end := strings.IndexByte(uri, ':')
+	if end <= 0 || !isLetter(uri[0]) {
+		return -1
+	}
+	for i := 1; i < end; i++ {
+		if c := uri[i]; !isAlphanumeric(c) && c != '+' && c != '-' && c != '.' {
+			return -1
+		}
+	}
+	return end
 }
 
 func endsSegment(c byte) bool {

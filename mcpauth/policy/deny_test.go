@@ -10,7 +10,7 @@ import (
 func except(t testing.TB, denies ...Grant) (*Policy, RoleSet) {
 	t.Helper()
 	p := mustCompile(t, Role{Name: "all", Allow: []Grant{{Permission: "*"}}}, Role{Name: "not", Deny: denies})
-	return p, p.RolesOf(nil, nil)
+	return p, p.RolesOf(nil, nil, nil)
 }
 
 func TestDenyWins(t *testing.T) {
@@ -234,11 +234,11 @@ func TestScopesForAvoidsDenies(t *testing.T) {
 		server, object string
 		want           string
 	}{{"s", "y", "a"}, {"s", "x", "b"}, {"t", "x", "c e"}, {"u", "y", "f"}, {"u", "x", ""}, {"s", "h", ""}, {"v", "x", "g"}} {
-		if got := join(p.ScopesFor(nil, nil, mcp.ToolsRead, tt.server, KindName, tt.object)); got != tt.want {
+		if got := join(p.ScopesFor(nil, nil, nil, mcp.ToolsRead, tt.server, KindName, tt.object)); got != tt.want {
 			t.Errorf("%s/%s needs %q, want %q", tt.server, tt.object, got, tt.want)
 		}
 	}
-	if got := p.ScopesFor(nil, nil, mcp.ToolsExecute, "v", KindName, "x"); got != nil {
+	if got := p.ScopesFor(nil, nil, nil, mcp.ToolsExecute, "v", KindName, "x"); got != nil {
 		t.Errorf("without arguments %v would not help", got)
 	}
 	calls := 0
@@ -246,11 +246,11 @@ func TestScopesForAvoidsDenies(t *testing.T) {
 		calls++
 		return map[string]any{"x": 1.0}, nil
 	}, Claims: func() map[string]any { return nil }}
-	if got := join(p.ScopesForQuestion(nil, nil, asked)); got != "g" || calls != 1 {
+	if got := join(p.ScopesForQuestion(nil, nil, nil, asked)); got != "g" || calls != 1 {
 		t.Errorf("scopes %q after %d calls", got, calls)
 	}
 	asked.Arguments = func() (map[string]any, error) { return map[string]any{"x": 2.0}, nil }
-	if got := p.ScopesForQuestion(nil, nil, asked); got != nil {
+	if got := p.ScopesForQuestion(nil, nil, nil, asked); got != nil {
 		t.Errorf("with these arguments %v would not help", got)
 	}
 }

@@ -81,7 +81,7 @@ func FuzzURI(f *testing.F) {
 		if err != nil {
 			return
 		}
-		rs, n := p.RolesOf(nil, nil), newNaive(roles, nil, nil)
+		rs, n := p.RolesOf(nil, nil, nil), newNaive(roles, nil, nil)
 		for _, kind := range []ObjectKind{KindURI, KindTemplate} {
 			want := n.allows(mcp.ResourcesRead, "s", kind, uri)
 			if got := p.Allows(rs, mcp.ResourcesRead, "s", kind, uri); got != want {
@@ -118,14 +118,14 @@ func FuzzDeniedURI(f *testing.F) {
 		if err != nil {
 			return
 		}
-		rs, n := p.RolesOf(nil, nil), newNaive(roles, nil, nil)
+		rs, n := p.RolesOf(nil, nil, nil), newNaive(roles, nil, nil)
 		for _, kind := range []ObjectKind{KindURI, KindTemplate} {
 			want := n.allows(mcp.ResourcesRead, "s", kind, uri)
 			got := p.Allows(rs, mcp.ResourcesRead, "s", kind, uri)
 			if got != want {
 				t.Fatalf("denying %q allows %q (kind %d): %v, want %v", pattern, uri, kind, got, want)
 			}
-			if other, err := Compile([]Role{{Name: "r", Allow: object}}); err == nil && got && other.Allows(other.RolesOf(nil, nil), mcp.ResourcesRead, "s", kind, uri) {
+			if other, err := Compile([]Role{{Name: "r", Allow: object}}); err == nil && got && other.Allows(other.RolesOf(nil, nil, nil), mcp.ResourcesRead, "s", kind, uri) {
 				t.Fatalf("%q both allows and does not deny %q (kind %d)", pattern, uri, kind)
 			}
 		}
@@ -156,7 +156,7 @@ func FuzzCompile(f *testing.F) {
 			return
 		}
 		all := func(string) []string { return []string{value} }
-		rs := p.RolesOf(all, []string{value})
+		rs := p.RolesOf(all, []string{value}, nil)
 		for _, perm := range mcp.Permissions() {
 			for kind := KindNone; kind <= KindTemplate; kind++ {
 				if p.Allows(rs, perm, server, kind, asked) && !p.AllowsServer(rs, server) {

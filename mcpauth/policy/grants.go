@@ -25,7 +25,13 @@ type Rule struct {
 
 	role      int
 	condition *condition
+	// object is what is hidden, or belongs to a team, as it is written. A rule of a
+	// role has none.
+	object string
 }
+
+// hides reports whether the rule hides something, whatever the roles are.
+func (r *Rule) hides() bool { return r.object != "" }
 
 // grants are the roles that grant something, or deny it, and the rules by which
 // they do.

@@ -44,9 +44,9 @@ type node[T any] struct {
 	entries []*entry[T]
 	inner   *innerIndex[T]
 	// globs are the roles of the globs whose prefix ends here, and all those of
-	// every pattern whose prefix ends here or below. Only an index of what is
-	// denied has them.
-	globs, all roleMask
+	// every pattern whose prefix ends here or below. deep are those of the globs that
+	// are not flat. Only an index of what is denied has them.
+	globs, deep, all roleMask
 }
 
 // add returns the value to fill in for the pattern that tokens were read from.

@@ -38,6 +38,12 @@ type Decision struct {
 	// configuration.
 	Rule   *Rule
 	Reason Reason
+	// Team is the team to which the object belongs and in which the rule's role
+	// holds; empty if that role holds everywhere. Of several, the first in order.
+	Team string
+	// Hidden is the object, as it is written in [Config.Visibility], that is not for
+	// the principal; empty unless the reason is HiddenObject.
+	Hidden string
 	// Err says why a condition could not be evaluated. It can hold text of the
 	// arguments.
 	Err error
@@ -53,6 +59,9 @@ const (
 	// Denied is for a rule that denies. Err is set when it does so because its
 	// condition could not be evaluated.
 	Denied Reason = "denied"
+	// HiddenObject is for an object that is not for the principal, whatever its
+	// roles allow.
+	HiddenObject Reason = "hidden"
 	// NoRule is for nothing that matches, and for a question that makes no sense,
 	// such as one with the roles of another policy.
 	NoRule Reason = "no_rule"
@@ -75,13 +84,23 @@ func (p *Policy) Judge(rs RoleSet, asked Question) Decision {
 	}
 	q.arguments, q.claims, q.client = asked.Arguments, asked.Claims, asked.Client
 	reason := p.settle(&q, true)
-	return Decision{Allowed: reason == Granted, Rule: q.rule, Reason: reason, Err: q.cause}
+	if reason == HiddenObject {
+		return Decision{Reason: reason, Hidden: q.rule.object}
+	}
+	d := Decision{Allowed: reason == Granted, Rule: q.rule, Reason: reason, Err: q.cause}
+	if d.Rule != nil {
+		d.Team = p.teamOf(&q, d.Rule)
+	}
+	return d
 }
 
 // settle answers. Conditions are evaluated only as far as the answer depends on
 // them, and not at all if evaluate is false.
 func (p *Policy) settle(q *question, evaluate bool) Reason {
 	if p.ask(&p.deny, q) {
+		if q.rule.hides() {
+			return HiddenObject
+		}
 		return Denied
 	}
 	reason := p.grant(q, evaluate)

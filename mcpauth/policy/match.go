@@ -6,14 +6,19 @@ import (
 
 // question is a question under way. It lives on the asker's stack.
 type question struct {
-	bits   []uint64
-	perm   mcp.Permission
-	server string
-	kind   ObjectKind
-	object string
-	mode   mode
-	// deny is set while what is denied is asked.
-	deny bool
+	policy *Policy
+	// bits are what is asked for: the roles that hold everywhere, which held keeps,
+	// or, of other rules, teams or audiences. view is the rest of the RoleSet.
+	bits, held []uint64
+	view       *view
+	team       teamRoles
+	perm       mcp.Permission
+	server     string
+	kind       ObjectKind
+	object     string
+	mode       mode
+	// deny is set while what is denied is asked, byScheme like that of the rules.
+	deny, byScheme bool
 	// rule is the one that the last answer came from.
 	rule *Rule
 	// plain and spelled remember what isPlainURI says of the object, and
@@ -54,21 +59,36 @@ func (p *Policy) newQuestion(rs RoleSet, asked *Question) (question, bool) {
 	if asked.Kind > KindTemplate || !p.canDecide(rs, asked.Permission, asked.Server) {
 		return question{}, false
 	}
-	q := question{bits: rs.bits, perm: asked.Permission, server: asked.Server, kind: asked.Kind, object: asked.Object}
-	if isServerLevel(q.perm) {
+	q := question{policy: p, bits: rs.bits, held: rs.bits, view: rs.view, perm: asked.Permission, server: asked.Server, kind: asked.Kind, object: asked.Object}
+	switch {
+	case isServerLevel(q.perm):
 		q.kind = KindNone
-	} else if q.kind == KindName && isOfResources(q.perm) {
+	case q.kind == KindName && isOfResources(q.perm):
+		q.kind = KindURI
+	case q.kind == KindTemplate && isOfNames(q.perm):
 		q.kind = KindURI
 	}
 	return q, true
 }
 
-// ask reports whether one of the rules decides.
+// ask reports whether one of the rules decides. What is hidden is asked with what is
+// denied, so that it cannot be forgotten.
 func (p *Policy) ask(r *rules, q *question) bool {
 	if !r.any {
 		return false
 	}
-	q.deny = r.deny
+	if r == &p.deny && p.hides(q) {
+		return true
+	}
+	if q.view != nil && q.view.teams != nil {
+		q.enter(r.deny)
+	}
+	return r.match(q)
+}
+
+// match reports whether one of the rules decides, for the bits of the question.
+func (r *rules) match(q *question) bool {
+	q.deny, q.byScheme = r.deny, r.byScheme
 	found := r.on(q.server)
 	decided := false
 	for t := found.next(); t != nil && !decided; t = found.next() {
@@ -90,7 +110,12 @@ func (q *question) decided(g *grants) bool {
 
 // decidedBy is decided, with only some of the roles.
 func (q *question) decidedBy(g *grants, roles roleMask) bool {
-	role := roles.first(q.bits)
+	if q.team.gathering {
+		q.gather(roles)
+		return false
+	}
+	held := q.roles()
+	role := roles.first(held)
 	if role < 0 {
 		return false
 	}
@@ -99,7 +124,7 @@ func (q *question) decidedBy(g *grants, roles roleMask) bool {
 		return true
 	}
 	for _, r := range g.rules {
-		if q.bits[r.role/64]>>(r.role%64)&1 == 0 {
+		if held[r.role/64]>>(r.role%64)&1 == 0 {
 			continue
 		}
 		if q.mode == collecting {
@@ -157,7 +182,7 @@ func (w *tables) next() *table {
 // matches reports whether a rule in the slot is of one of the roles, matches the
 // object, and decides.
 func (s *slot) matches(q *question) bool {
-	if s == nil || !s.some.roles.meets(q.bits) {
+	if s == nil || !s.some.roles.meets(q.roles()) {
 		return false
 	}
 	if q.decided(&s.whole) {
@@ -182,7 +207,7 @@ func (s *slot) matches(q *question) bool {
 	}
 	found := s.globs.find(q.object)
 	for e := found.next(); e != nil; e = found.next() {
-		if e.value.roles.meets(q.bits) && q.isMatchedBy(e.glob) && q.decided(&e.value) {
+		if e.value.roles.meets(q.roles()) && q.isMatchedBy(e.glob) && q.decided(&e.value) {
 			q.steps += found.steps
 			return true
 		}

@@ -12,14 +12,20 @@ import (
 // naive judges straight from the configuration, one role, grant and object
 // after the other. It shares no code with the engine.
 type naive struct {
-	roles []Role
+	Config
+	sees func(Audience) bool
 	// has are the names of the principal's roles.
 	has   map[string]bool
 	rules []naiveRule
 }
 
 func newNaive(roles []Role, claims map[string][]string, scopes []string) naive {
-	n := naive{roles: roles, has: map[string]bool{}}
+	return newNaiveOf(Config{Roles: roles}, claims, scopes, nil)
+}
+
+func newNaiveOf(config Config, claims map[string][]string, scopes []string, sees func(Audience) bool) naive {
+	roles := config.Roles
+	n := naive{Config: config, sees: sees, has: map[string]bool{}}
 	n.rules = n.flat()
 	for _, r := range roles {
 		n.has[r.Name] = true
@@ -32,13 +38,57 @@ func newNaive(roles []Role, claims map[string][]string, scopes []string) naive {
 				n.has[r.Name] = false
 			}
 		}
+		if r.Teams != nil && len(n.teamsOf(r.Name)) == 0 {
+			n.has[r.Name] = false
+		}
 	}
 	return n
 }
 
+// teamsOf are the principal's teams in which a role holds, sorted.
+func (n naive) teamsOf(role string) (in []string) {
+	for _, r := range n.Roles {
+		for team := range n.Teams {
+			if r.Name == role && n.sees(Audience{Team: team}) && (slices.Contains(r.Teams, team) || slices.Contains(r.Teams, "*")) {
+				in = append(in, team)
+			}
+		}
+	}
+	slices.Sort(in)
+	return in
+}
+
+// holdsFor returns the first team in which a role holds and to which that belongs; an
+// empty one if it holds everywhere.
+func (n naive) holdsFor(role string, q asked, deny bool) (string, bool) {
+	for _, r := range n.Roles {
+		if r.Name == role && r.Teams == nil {
+			return "", true
+		}
+	}
+	for _, team := range n.teamsOf(role) {
+		for _, o := range n.Teams[team] {
+			if deny && naiveDenies("*", o, q, true) || !deny && n.allowsObject("*", o, q) {
+				return team, true
+			}
+		}
+	}
+	return "", false
+}
+
+// hides reports whether something is not for the principal.
+func (n naive) hides(q asked) bool {
+	for pattern, audience := range n.Visibility {
+		if audience != (Audience{}) && (n.sees == nil || !n.sees(audience)) && naiveDenies("*", pattern, q, true) {
+			return true
+		}
+	}
+	return false
+}
+
 // grants returns what a role allows, or denies, with what it extends.
 func (n naive) grants(name string, deny bool, seen map[string]bool) (all []Grant) {
-	for _, r := range n.roles {
+	for _, r := range n.Roles {
 		if r.Name != name || seen[name] {
 			continue
 		}
@@ -64,7 +114,7 @@ type naiveRule struct {
 
 // flat lists everything that the roles allow and deny.
 func (n naive) flat() (all []naiveRule) {
-	for _, r := range n.roles {
+	for _, r := range n.Roles {
 		for _, deny := range []bool{false, true} {
 			for _, g := range n.grants(r.Name, deny, map[string]bool{}) {
 				objects := g.Objects
@@ -80,15 +130,20 @@ func (n naive) flat() (all []naiveRule) {
 	return all
 }
 
-// any reports whether a grant of the principal's roles satisfies f.
-func (n naive) any(deny bool, f func(g Grant, object string) bool) bool {
+// any reports whether a grant of the principal's roles, as far as they hold for what
+// is asked, satisfies f.
+func (n naive) any(deny bool, q asked, f func(g Grant, object string) bool) bool {
 	return slices.ContainsFunc(n.rules, func(r naiveRule) bool {
-		return r.deny == deny && n.has[r.role] && f(r.grant, r.object)
+		if r.deny != deny || !n.has[r.role] || !f(r.grant, r.object) {
+			return false
+		}
+		_, ok := n.holdsFor(r.role, q, deny)
+		return ok
 	})
 }
 
 func (n naive) allowsServer(server string) bool {
-	return n.any(false, func(_ Grant, o string) bool {
+	return n.any(false, asked{perm: mcp.ServersUse, server: server}, func(_ Grant, o string) bool {
 		pattern, _, _ := strings.Cut(o, "/")
 		return naiveServer(pattern, server)
 	}) && !n.denies(asked{perm: mcp.ServersUse, server: server}, nil)
@@ -97,7 +152,7 @@ func (n naive) allowsServer(server string) bool {
 // allows answers without arguments.
 func (n naive) allows(perm mcp.Permission, server string, kind ObjectKind, object string) bool {
 	q := asked{perm: perm, server: server, kind: kind, object: object}
-	return n.grantsIt(q, func(string) (bool, error) { return false, nil }) &&
+	return !n.hides(q) && n.grantsIt(q, func(string) (bool, error) { return false, nil }) &&
 		!n.denies(q, func(string) (bool, error) { return true, nil })
 }
 
@@ -107,11 +162,11 @@ func (n naive) judge(q asked) bool {
 		return n.allows(q.perm, q.server, q.kind, q.object)
 	}
 	holds := func(condition string) (bool, error) { return naiveConditions[condition](q) }
-	return n.grantsIt(q, holds) && !n.denies(q, holds)
+	return !n.hides(q) && n.grantsIt(q, holds) && !n.denies(q, holds)
 }
 
 func (n naive) grantsIt(q asked, holds func(string) (bool, error)) bool {
-	return n.any(false, func(g Grant, o string) bool {
+	return n.any(false, q, func(g Grant, o string) bool {
 		if !n.allowsObject(g.Permission, o, q) {
 			return false
 		}
@@ -126,8 +181,8 @@ func (n naive) grantsIt(q asked, holds func(string) (bool, error)) bool {
 // denies reports whether a deny matches; with no holds, only those without a
 // condition.
 func (n naive) denies(q asked, holds func(string) (bool, error)) bool {
-	return n.any(true, func(g Grant, o string) bool {
-		if !naiveDenies(g.Permission, o, q) {
+	return n.any(true, q, func(g Grant, o string) bool {
+		if !naiveDenies(g.Permission, o, q, false) {
 			return false
 		}
 		if g.If == "" {
@@ -141,7 +196,9 @@ func (n naive) denies(q asked, holds func(string) (bool, error)) bool {
 	})
 }
 
-func naiveDenies(permission, object string, q asked) bool {
+// naiveDenies reports whether a pattern matches in the way of a deny; byScheme is for
+// what is hidden or belongs to a team.
+func naiveDenies(permission, object string, q asked, byScheme bool) bool {
 	server, pattern, _ := strings.Cut(object, "/")
 	if !naiveServer(server, q.server) {
 		return false
@@ -157,6 +214,9 @@ func naiveDenies(permission, object string, q asked) bool {
 		return true
 	}
 	kind := q.kind
+	if kind == KindTemplate && (asked == "tools" || asked == "prompts") {
+		kind = KindURI
+	}
 	switch {
 	case slices.Contains([]string{"servers", "logging", "tasks", "client"}, asked):
 		return false
@@ -178,16 +238,24 @@ func naiveDenies(permission, object string, q asked) bool {
 	if kind != KindTemplate {
 		text, isTemplate = q.object, false
 	}
-	if !naivePlain(text) || !naiveOneSpelling(text) {
-		return true
-	}
-	text = strings.ToLower(text)
-	if isTemplate {
+	couldBegin := func(text string, deep bool) bool {
 		return (isGlob || !strings.Contains(pattern, "{")) && slices.ContainsFunc(patterns, func(p string) bool {
+			if deep && naiveFlat.MatchString(strings.ReplaceAll(p, `\*`, "\x01")) {
+				return false
+			}
 			begin, _, glob := strings.Cut(strings.ReplaceAll(p, `\*`, "\x01"), "*")
 			begin = strings.ReplaceAll(begin, "\x01", "*")
 			return strings.HasPrefix(begin, text) || glob && strings.HasPrefix(text, begin)
 		})
+	}
+	if !naivePlain(text) || !naiveOneSpelling(text) {
+		scheme := strings.ToLower(naiveScheme.FindString(text))
+		return !byScheme || scheme == "" || strings.Contains(text, "{") ||
+			couldBegin(scheme, naiveDeep.MatchString(text) && !naiveUp.MatchString(text))
+	}
+	text = strings.ToLower(text)
+	if isTemplate {
+		return couldBegin(text, byScheme && strings.Contains(text, "/"))
 	}
 	parts := naiveParts(text)
 	texts := []string{text, *parts[0]}
@@ -211,6 +279,9 @@ var (
 	naiveEnd    = regexp.MustCompile(`[.\x01]([/:?#]|$)`)
 	naiveNumber = regexp.MustCompile(`(^|\.)[0-9][^.]*$`)
 	naiveIPv4   = regexp.MustCompile(`^((25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])(\.|$)){4}$`)
+	naiveFlat   = regexp.MustCompile(`^[^*/:]*(\*[^*/]+)*\*[^*/]*$`)
+	naiveDeep   = regexp.MustCompile(`(?i)^[a-z0-9+.-]+:/[^?#]*[^/?#]`)
+	naiveUp     = regexp.MustCompile(`^[^?#]*(/\.|\\|%2)`)
 	naiveMust   = regexp.MustCompile("(?i)%(20|22|3c|3e|5e|60|7b|7c|7d)")
 )
 
@@ -320,6 +391,10 @@ func (n naive) allowsObject(granted, o string, q asked) bool {
 		return false
 	case "resources":
 		if kind == KindName {
+			kind = KindURI
+		}
+	case "tools", "prompts":
+		if kind == KindTemplate {
 			kind = KindURI
 		}
 	}

@@ -45,12 +45,12 @@ func TestNarrow(t *testing.T) {
 				roles = append(roles, Role{Name: fmt.Sprint("r", i), Allow: []Grant{{Permission: "tools.execute", Objects: []string{"s/t", "s/*"}, If: condition}}})
 			}
 			p := mustCompile(t, roles...)
-			got, ok := p.Narrow(p.RolesOf(nil, nil), "s", "t")
+			got, ok := p.Narrow(p.RolesOf(nil, nil, nil), "s", "t")
 			plain := map[string][]any{}
 			for name, c := range got {
 				plain[name] = c.Values
 			}
-			if !p.Narrows(p.RolesOf(nil, nil), "s") || ok != (tt.want != nil) || ok && !reflect.DeepEqual(plain, tt.want) {
+			if !p.Narrows(p.RolesOf(nil, nil, nil), "s") || ok != (tt.want != nil) || ok && !reflect.DeepEqual(plain, tt.want) {
 				t.Errorf("%v, %v, want %v", plain, ok, tt.want)
 			}
 		})
@@ -63,15 +63,15 @@ func TestNarrow(t *testing.T) {
 		"a role that is not held":           {Name: "r", When: []Condition{{"g", []string{"v"}}}, Allow: []Grant{fixing}},
 	} {
 		p := mustCompile(t, role)
-		if got, ok := p.Narrow(p.RolesOf(nil, nil), "s", "t"); ok || got != nil {
+		if got, ok := p.Narrow(p.RolesOf(nil, nil, nil), "s", "t"); ok || got != nil {
 			t.Errorf("%s: %v", row, got)
 		}
 	}
 	p := mustCompile(t, Role{Name: "r", Allow: []Grant{fixing, {Permission: "tools.read"}}})
-	if _, ok := p.Narrow(p.RolesOf(nil, nil), "s", "t"); !ok {
+	if _, ok := p.Narrow(p.RolesOf(nil, nil, nil), "s", "t"); !ok {
 		t.Error("a grant to see is no grant to call")
 	}
-	if !p.Narrows(p.RolesOf(nil, nil), "s") || p.Narrows(p.RolesOf(nil, nil), "t") || p.Narrows(RoleSet{}, "s") {
+	if !p.Narrows(p.RolesOf(nil, nil, nil), "s") || p.Narrows(p.RolesOf(nil, nil, nil), "t") || p.Narrows(RoleSet{}, "s") {
 		t.Error("only s has tools that can be narrowed")
 	}
 	if _, ok := p.Narrow(RoleSet{}, "s", "t"); ok {
@@ -111,7 +111,7 @@ var narrowValues = []any{
 // were narrowed away. None of these may be allowed.
 func checkNarrow(t *testing.T, p *Policy) (narrowed int) {
 	t.Helper()
-	rs := p.RolesOf(nil, nil)
+	rs := p.RolesOf(nil, nil, nil)
 	constraints, ok := p.Narrow(rs, "s", "t")
 	if ok != (len(constraints) > 0) {
 		t.Fatalf("%v, %v", constraints, ok)

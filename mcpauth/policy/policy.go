@@ -6,12 +6,18 @@
 // also the default, and the answer to whatever is out of the ordinary. A grant may
 // depend on the arguments of a call, by a condition in CEL, see [Policy.Judge].
 //
+// A role can hold in teams only, and then counts only for what belongs to one of
+// them that the principal is of; and objects can be for a team or a single person,
+// and are then hidden from everybody else, whatever their roles, see [Config].
+//
 // Roles are compiled once into a [Policy], which never changes; what a principal
 // has of them is worked out once per token, as a [RoleSet]. A question then takes
 // no lock and no allocation, and does not get slower with the number of grants,
 // objects or servers: names are looked up, globs are found by the literals they
 // start and end with and have in between. (Of an object that many roles grant,
-// the roles are compared 64 at a time.) Only a condition that decides costs more.
+// the roles are compared 64 at a time; a principal with roles that hold in teams
+// costs an allocation where there are more than 512 roles.) Only a condition that
+// decides costs more.
 package policy
 
 import (
@@ -31,6 +37,12 @@ type Policy struct {
 	// satisfies, which are numbered up to conditionCount.
 	conditions     map[string]map[string][]int32
 	conditionCount int32
+	// teams are what belongs to teams, and which roles hold there.
+	teams teams
+	// audiences are those for whom objects are that not everybody sees; hidden has
+	// the objects, with the place of an audience for a role.
+	audiences []Audience
+	hidden    rules
 	// What is allowed and denied whatever the arguments, and what is if a
 	// condition holds.
 	allow, deny, allowIf, denyIf rules
@@ -68,14 +80,15 @@ const (
 // [Policy.AllowsServer] says.
 //
 // Permissions on resources always treat the object as a URI, unless it is a
-// template, so that asking with the wrong kind widens nothing.
+// template, which nothing is to those on tools and prompts, so that asking with the
+// wrong kind widens nothing.
 func (p *Policy) Allows(rs RoleSet, perm mcp.Permission, server string, kind ObjectKind, object string) bool {
 	allowed, _ := p.decide(rs, perm, server, kind, object)
 	return allowed
 }
 
 // AllowsAll reports whether one grant allows perm on everything that server has,
-// and nothing of it is denied, so that a list of it need not be filtered. It errs
+// and nothing of it is denied or hidden, so that a list of it need not be filtered. It errs
 // on the side of false: it does not notice that several globs cover everything
 // together.
 func (p *Policy) AllowsAll(rs RoleSet, perm mcp.Permission, server string) bool {
@@ -95,7 +108,7 @@ func (p *Policy) AllowsSome(rs RoleSet, perm mcp.Permission, server string) bool
 	if !p.canDecide(rs, perm, server) {
 		return false
 	}
-	q := question{bits: rs.bits, perm: perm, server: server, mode: touching}
+	q := question{policy: p, bits: rs.bits, held: rs.bits, view: rs.view, perm: perm, server: server, mode: touching}
 	return !p.ask(&p.deny, &q) && (p.ask(&p.allow, &q) || p.ask(&p.allowIf, &q))
 }
 

@@ -21,7 +21,7 @@ func mustCompile(t testing.TB, roles ...Role) *Policy {
 func granting(t testing.TB, grants ...Grant) (*Policy, RoleSet) {
 	t.Helper()
 	p := mustCompile(t, Role{Name: "r", Allow: grants})
-	return p, p.RolesOf(nil, nil)
+	return p, p.RolesOf(nil, nil, nil)
 }
 
 func TestNames(t *testing.T) {
@@ -233,14 +233,14 @@ func TestForeignRoleSets(t *testing.T) {
 		"other":       p.Allows(other, mcp.ToolsRead, "s", KindName, "x") || p.AllowsServer(other, "s") || p.AllowsAll(other, mcp.ToolsRead, "s"),
 		"zero":        p.Allows(RoleSet{}, mcp.ToolsRead, "s", KindName, "x"),
 		"nil policy":  none.Allows(rs, mcp.ToolsRead, "s", KindName, "x") || none.Allows(RoleSet{}, mcp.ToolsRead, "s", KindName, "x"),
-		"nil for nil": none.AllowsServer(none.RolesOf(nil, nil), "s") || none.AllowsSome(RoleSet{}, mcp.ToolsRead, "s"),
+		"nil for nil": none.AllowsServer(none.RolesOf(nil, nil, nil), "s") || none.AllowsSome(RoleSet{}, mcp.ToolsRead, "s"),
 	} {
 		if allowed != (name == "own") {
 			t.Errorf("%s: %v", name, allowed)
 		}
 	}
 	if !rs.Of(p) || rs.Of(q) || (RoleSet{}).Of(none) || none.RoleNames(rs) != nil || p.RoleNames(other) != nil ||
-		none.ScopesFor(nil, nil, mcp.ToolsRead, "s", KindName, "x") != nil {
+		none.ScopesFor(nil, nil, nil, mcp.ToolsRead, "s", KindName, "x") != nil {
 		t.Error("a RoleSet is of the policy that made it, and of no other")
 	}
 }
@@ -322,7 +322,7 @@ func TestRolesAreNotKept(t *testing.T) {
 	roles := []Role{{Name: "r", When: []Condition{{"g", []string{"v"}}}, Allow: []Grant{{Permission: "tools.read", Objects: []string{"s/a"}}}}}
 	p := mustCompile(t, roles...)
 	roles[0].Name, roles[0].When[0].Values[0], roles[0].Allow[0].Objects[0] = "q", "w", "s/b"
-	rs := p.RolesOf(claims(map[string][]string{"g": {"v"}}), nil)
+	rs := p.RolesOf(claims(map[string][]string{"g": {"v"}}), nil, nil)
 	if p.RoleNames(rs)[0] != "r" || !p.Allows(rs, mcp.ToolsRead, "s", KindName, "a") || p.Allows(rs, mcp.ToolsRead, "s", KindName, "b") {
 		t.Error("changing the configuration changed the policy")
 	}

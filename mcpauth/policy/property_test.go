@@ -176,21 +176,32 @@ func policies(t *testing.T, count int, f func(g generator, roles []Role, p *Poli
 
 func policiesFrom(t *testing.T, first int64, count int, f func(g generator, roles []Role, p *Policy)) {
 	t.Helper()
+	configsFrom(t, first, count, func(g generator, config Config, p *Policy) { f(g, config.Roles, p) })
+}
+
+// withTeams is the seed from which on configurations have teams and hidden objects.
+const withTeams = 1_000_000
+
+func configsFrom(t *testing.T, first int64, count int, f func(g generator, config Config, p *Policy)) {
+	t.Helper()
 	refused := 0
 	for seed := first; seed < first+int64(count); seed++ {
 		g := generator{rand.New(rand.NewSource(seed))}
-		roles := g.roles()
-		p, err := Compile(roles)
+		config := Config{Roles: g.roles()}
+		if seed >= withTeams {
+			g.teams(&config)
+		}
+		p, err := config.Compile()
 		if err != nil {
 			if !strings.Contains(err.Error(), "no URI ") {
-				t.Fatalf("seed %d: %v", seed, err)
+				t.Fatalf("seed %d: %v: %+v", seed, err, config)
 			}
 			refused++
 			continue
 		}
-		f(g, roles, p)
+		f(g, config, p)
 		if t.Failed() {
-			t.Fatalf("seed %d: %+v", seed, roles)
+			t.Fatalf("seed %d: %+v", seed, config)
 		}
 	}
 	if refused > count/10 {
@@ -199,7 +210,7 @@ func policiesFrom(t *testing.T, first int64, count int, f func(g generator, role
 }
 
 func TestAgreesWithNaive(t *testing.T) {
-	for _, first := range []int64{0, 10_000} {
+	for _, first := range []int64{0, withTeams, withTeams + 10_000} {
 		t.Run(fmt.Sprint("from ", first), func(t *testing.T) {
 			t.Parallel()
 			agreesWithNaive(t, first)
@@ -209,16 +220,22 @@ func TestAgreesWithNaive(t *testing.T) {
 
 func agreesWithNaive(t *testing.T, first int64) {
 	t.Helper()
-	questions, allowed, denied, evaluated := 0, 0, 0, 0
-	policiesFrom(t, first, 1350, func(g generator, roles []Role, p *Policy) {
+	questions, allowed, denied, evaluated, hidden, inTeam := 0, 0, 0, 0, 0, 0
+	configsFrom(t, first, 1450, func(g generator, config Config, p *Policy) {
 		for range 4 {
 			has := map[string][]string{"g": g.values(), "h": g.values()}
-			scopes := g.values()
-			rs := p.RolesOf(claims(has), scopes)
-			n := newNaive(roles, has, scopes)
-			for _, r := range roles {
+			scopes, sees := g.values(), g.sees()
+			rs := p.RolesOf(claims(has), scopes, sees)
+			n := newNaiveOf(config, has, scopes, sees)
+			for _, r := range config.Roles {
 				if n.has[r.Name] != slices.Contains(p.RoleNames(rs), r.Name) {
 					t.Errorf("%v %v: role %s", has, scopes, r.Name)
+				}
+				for _, server := range []string{"a", "b"} {
+					_, holds := n.holdsFor(r.Name, asked{perm: mcp.LoggingWrite, server: server}, false)
+					if (n.has[r.Name] && holds) != slices.Contains(p.RoleNamesOn(rs, server), r.Name) {
+						t.Errorf("%v %v: role %s on %s", has, scopes, r.Name, server)
+					}
 				}
 			}
 			for i := range 100 {
@@ -230,6 +247,9 @@ func agreesWithNaive(t *testing.T, first int64) {
 				}
 				if i%4 == 0 || !d.Allowed {
 					explains(t, n, q, d)
+				}
+				if i%4 == 1 {
+					holding(t, n, p, rs, q)
 				}
 				always := want
 				if i%4 == 0 || q.perm == mcp.ToolsExecute || q.perm == mcp.PromptsExecute {
@@ -253,6 +273,11 @@ func agreesWithNaive(t *testing.T, first int64) {
 					allowed++
 				case d.Reason == Denied:
 					denied++
+				case d.Reason == HiddenObject:
+					hidden++
+				}
+				if d.Team != "" {
+					inTeam++
 				}
 				if want != always || d.Err != nil || d.Reason == ConditionFalse {
 					evaluated++
@@ -260,8 +285,10 @@ func agreesWithNaive(t *testing.T, first int64) {
 			}
 		}
 	})
-	if questions < 500_000 || allowed < questions/10 || denied < questions/40 || evaluated < questions/100 {
-		t.Errorf("of %d questions %d are allowed, %d denied, %d evaluated: the generator asks too little", questions, allowed, denied, evaluated)
+	if questions < 500_000 || allowed < questions/10 || denied < questions/40 || evaluated < questions/100 ||
+		first >= withTeams && (hidden < questions/50 || inTeam < questions/50) {
+		t.Errorf("of %d questions %d are allowed, %d denied, %d evaluated, %d about what is hidden, %d decided in a team: the generator asks too little",
+			questions, allowed, denied, evaluated, hidden, inTeam)
 	}
 }
 
@@ -270,12 +297,17 @@ func agreesWithNaive(t *testing.T, first int64) {
 func explains(t *testing.T, n naive, q asked, d Decision) {
 	t.Helper()
 	if d.Rule == nil {
-		if d.Reason != NoRule {
+		if d.Reason != NoRule && d.Reason != HiddenObject || (d.Reason == HiddenObject) != n.hides(q) ||
+			d.Reason == HiddenObject && n.sees(n.Visibility[d.Hidden]) {
 			t.Errorf("%v: %v", q, d)
 		}
 		return
 	}
-	alone := naive{n.roles, map[string]bool{d.Rule.Role: true}, n.rules}
+	alone := n
+	alone.has = map[string]bool{d.Rule.Role: true}
+	if team, ok := n.holdsFor(d.Rule.Role, q, d.Rule.Deny); !ok || team != d.Team {
+		t.Errorf("%v: team %q, want %q", q, d.Team, team)
+	}
 	holds := func(condition string) (bool, error) { return naiveConditions[condition](q) }
 	sometimes := func(string) (bool, error) { return true, nil }
 	if q.kind == KindNone {
@@ -324,7 +356,7 @@ func TestOrderDoesNotMatter(t *testing.T) {
 	policies(t, 500, func(g generator, roles []Role, p *Policy) {
 		q := mustCompile(t, shuffled(g, roles)...)
 		has, scopes := claims(map[string][]string{"g": g.values(), "h": g.values()}), g.values()
-		rs, rsq := p.RolesOf(has, scopes), q.RolesOf(has, scopes)
+		rs, rsq := p.RolesOf(has, scopes, nil), q.RolesOf(has, scopes, nil)
 		if !slices.Equal(p.RoleNames(rs), q.RoleNames(rsq)) {
 			t.Errorf("roles %v and %v", p.RoleNames(rs), q.RoleNames(rsq))
 		}
@@ -333,7 +365,7 @@ func TestOrderDoesNotMatter(t *testing.T) {
 			if p.Allows(rs, a.perm, a.server, a.kind, a.object) != q.Allows(rsq, a.perm, a.server, a.kind, a.object) ||
 				p.AllowsAll(rs, a.perm, a.server) != q.AllowsAll(rsq, a.perm, a.server) ||
 				p.Judge(rs, a.question()).Reason != q.Judge(rsq, a.question()).Reason ||
-				!slices.Equal(p.ScopesFor(has, scopes, a.perm, a.server, a.kind, a.object), q.ScopesFor(has, scopes, a.perm, a.server, a.kind, a.object)) {
+				!slices.Equal(p.ScopesFor(has, scopes, nil, a.perm, a.server, a.kind, a.object), q.ScopesFor(has, scopes, nil, a.perm, a.server, a.kind, a.object)) {
 				t.Errorf("another order, another answer: %v", a)
 			}
 		}
@@ -359,7 +391,8 @@ func TestRemovingNeverAllowsMore(t *testing.T) {
 		} else {
 			fewer = scopes[1:]
 		}
-		neverMore(t, g, mustCompile(t, less...), p, has, fewer, scopes)
+		q := mustCompile(t, less...)
+		neverMore(t, g, q, p, q.RolesOf(has, fewer, nil), p.RolesOf(has, scopes, nil))
 	})
 }
 
@@ -374,18 +407,17 @@ func TestDenyingNeverAllowsMore(t *testing.T) {
 			return // a glob that no URI matches
 		}
 		has, scopes := claims(map[string][]string{"g": g.values(), "h": g.values()}), g.values()
-		changed += neverMore(t, g, q, p, has, scopes, scopes)
+		changed += neverMore(t, g, q, p, q.RolesOf(has, scopes, nil), p.RolesOf(has, scopes, nil))
 	})
 	if changed < 500 {
 		t.Errorf("only %d questions have another answer", changed)
 	}
 }
 
-// neverMore checks that the first policy, with the first scopes, never allows what
-// the second does not, and returns how often it allows less.
-func neverMore(t *testing.T, g generator, less, more *Policy, has func(string) []string, fewer, scopes []string) (changed int) {
+// neverMore checks that the first policy, with the first set, never allows what the
+// second does not, and returns how often it allows less.
+func neverMore(t *testing.T, g generator, less, more *Policy, a, b RoleSet) (changed int) {
 	t.Helper()
-	a, b := less.RolesOf(has, fewer), more.RolesOf(has, scopes)
 	for range 100 {
 		q := g.question()
 		x, y := less.Judge(a, q.question()), more.Judge(b, q.question())
@@ -412,22 +444,22 @@ func TestScopesForAgreesWithTrying(t *testing.T) {
 			a := g.question()
 			var want []string
 			for _, add := range [][]string{{}, {"1"}, {"2"}, {"3"}, {"1", "2"}, {"1", "3"}, {"2", "3"}, {"1", "2", "3"}} {
-				if p.Allows(p.RolesOf(has, append(slices.Clone(scopes), add...)), a.perm, a.server, a.kind, a.object) {
+				if p.Allows(p.RolesOf(has, append(slices.Clone(scopes), add...), nil), a.perm, a.server, a.kind, a.object) {
 					want = add
 					break
 				}
 			}
 			var judged []string
 			for _, add := range [][]string{{}, {"1"}, {"2"}, {"3"}, {"1", "2"}, {"1", "3"}, {"2", "3"}, {"1", "2", "3"}} {
-				if p.Judge(p.RolesOf(has, append(slices.Clone(scopes), add...)), a.question()).Allowed {
+				if p.Judge(p.RolesOf(has, append(slices.Clone(scopes), add...), nil), a.question()).Allowed {
 					judged = add
 					break
 				}
 			}
-			if got := p.ScopesForQuestion(has, scopes, a.question()); !slices.Equal(got, judged) {
+			if got := p.ScopesForQuestion(has, scopes, nil, a.question()); !slices.Equal(got, judged) {
 				t.Errorf("with %v, judging %v needs %v, want %v", scopes, a, got, judged)
 			}
-			got := p.ScopesFor(has, scopes, a.perm, a.server, a.kind, a.object)
+			got := p.ScopesFor(has, scopes, nil, a.perm, a.server, a.kind, a.object)
 			if !slices.Equal(got, want) {
 				t.Errorf("with %v, %v needs %v, want %v", scopes, a, got, want)
 			}

@@ -26,7 +26,11 @@ type scopeCondition struct {
 // something else; see [RoleSet.Of]. The zero RoleSet allows nothing.
 type RoleSet struct {
 	policy *Policy
-	bits   []uint64
+	// bits are the roles that hold everywhere.
+	bits []uint64
+	// view is nil for a principal whose roles all hold everywhere and from whom
+	// nothing is hidden.
+	view *view
 }
 
 // Of reports whether the set was made by p. A set that was not must be made
@@ -37,16 +41,15 @@ func (rs RoleSet) Of(p *Policy) bool {
 
 // IsEmpty reports whether the set has no role.
 func (rs RoleSet) IsEmpty() bool {
-	for _, word := range rs.bits {
-		if word != 0 {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(rs.held(), func(word uint64) bool { return word != 0 })
 }
 
-func (rs RoleSet) has(id int) bool {
-	return rs.bits[id/64]>>(id%64)&1 == 1
+// held are all roles, those that hold in teams included.
+func (rs RoleSet) held() []uint64 {
+	if rs.view != nil {
+		return rs.view.held
+	}
+	return rs.bits
 }
 
 // RolesOf returns the roles of a principal. values returns the values of one of
@@ -54,11 +57,16 @@ func (rs RoleSet) has(id int) bool {
 // nothing for a claim that is absent or of any other shape. It is asked once for
 // each claim that the roles name, except for "scope", for which scopes stand;
 // it may be nil.
-func (p *Policy) RolesOf(values func(claim string) []string, scopes []string) RoleSet {
+//
+// sees reports whether the principal is one of an audience, and so sees what is for
+// it. It is asked once for each audience that the configuration names. A role that
+// holds in teams is held by a principal that is of one of them. A nil function
+// stands for a principal that is of no audience.
+func (p *Policy) RolesOf(values func(claim string) []string, scopes []string, sees func(Audience) bool) RoleSet {
 	if p == nil {
 		return RoleSet{}
 	}
-	return RoleSet{p, p.rolesHolding(p.holding(values, scopes))}
+	return p.roleSet(p.rolesHolding(p.holding(values, scopes)), p.see(sees))
 }
 
 // rolesHolding returns the roles all of whose conditions hold.
@@ -108,9 +116,29 @@ func (p *Policy) RoleNames(rs RoleSet) []string {
 	if !rs.Of(p) {
 		return nil
 	}
+	return p.namesOf(rs.held())
+}
+
+// RoleNamesOn returns the names of the roles that hold for the whole of that server,
+// sorted: those that hold everywhere, and those that hold in a team to which the
+// server belongs. What a role gives in one team is nothing that the server of another
+// should be told of.
+func (p *Policy) RoleNamesOn(rs RoleSet, server string) []string {
+	// Any permission that is about a server does.
+	q, ok := p.newQuestion(rs, &Question{Permission: mcp.LoggingWrite, Server: server})
+	if !ok {
+		return nil
+	}
+	if q.view != nil && q.view.teams != nil {
+		q.enter(false)
+	}
+	return p.namesOf(q.roles())
+}
+
+func (p *Policy) namesOf(held []uint64) []string {
 	var names []string
 	for id := range p.roles {
-		if rs.has(id) {
+		if held[id/64]>>(id%64)&1 == 1 {
 			names = append(names, p.roles[id].name)
 		}
 	}
@@ -128,30 +156,31 @@ func (p *Policy) RoleNames(rs RoleSet) []string {
 // hard to find. The search is cut short then, and the answer, though still
 // sufficient and always the same, may not be the smallest; where some roles deny,
 // it may be missing.
-func (p *Policy) ScopesFor(values func(claim string) []string, scopes []string, perm mcp.Permission, server string, kind ObjectKind, object string) []string {
-	return p.scopesFor(values, scopes, Question{Permission: perm, Server: server, Kind: kind, Object: object}, false)
+func (p *Policy) ScopesFor(values func(claim string) []string, scopes []string, sees func(Audience) bool, perm mcp.Permission, server string, kind ObjectKind, object string) []string {
+	return p.scopesFor(values, scopes, sees, Question{Permission: perm, Server: server, Kind: kind, Object: object}, false)
 }
 
 // ScopesForQuestion is ScopesFor with the arguments known: for [Policy.Judge] to
 // say yes.
-func (p *Policy) ScopesForQuestion(values func(claim string) []string, scopes []string, asked Question) []string {
+func (p *Policy) ScopesForQuestion(values func(claim string) []string, scopes []string, sees func(Audience) bool, asked Question) []string {
 	if asked.Arguments != nil {
 		asked.Arguments = sync.OnceValues(asked.Arguments)
 	}
 	if asked.Claims != nil {
 		asked.Claims = sync.OnceValue(asked.Claims)
 	}
-	return p.scopesFor(values, scopes, asked, true)
+	return p.scopesFor(values, scopes, sees, asked, true)
 }
 
-func (p *Policy) scopesFor(values func(claim string) []string, scopes []string, asked Question, evaluate bool) []string {
+func (p *Policy) scopesFor(values func(claim string) []string, scopes []string, sees func(Audience) bool, asked Question, evaluate bool) []string {
 	if p == nil {
 		return nil
 	}
+	seen := p.see(sees)
 	// ask makes a question of its own each time: what it remembers of conditions
 	// is about the roles it was asked for.
 	ask := func(bits []uint64, f func(*question) bool) bool {
-		q, ok := p.newQuestion(RoleSet{p, bits}, &asked)
+		q, ok := p.newQuestion(p.roleSet(bits, seen), &asked)
 		q.arguments, q.claims, q.client = asked.Arguments, asked.Claims, asked.Client
 		return ok && f(&q)
 	}

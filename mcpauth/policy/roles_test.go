@@ -40,7 +40,7 @@ func TestRolesOf(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.row, func(t *testing.T) {
-			rs := p.RolesOf(claims(tt.claims), tt.scopes)
+			rs := p.RolesOf(claims(tt.claims), tt.scopes, nil)
 			if got := strings.Join(p.RoleNames(rs), " "); got != tt.want {
 				t.Errorf("roles %q, want %q", got, tt.want)
 			}
@@ -49,10 +49,10 @@ func TestRolesOf(t *testing.T) {
 			}
 		})
 	}
-	if p := mustCompile(t, Role{Name: "r", When: []Condition{{"a", []string{"b"}}}}); !p.RolesOf(nil, nil).IsEmpty() {
+	if p := mustCompile(t, Role{Name: "r", When: []Condition{{"a", []string{"b"}}}}); !p.RolesOf(nil, nil, nil).IsEmpty() {
 		t.Error("no claims, no role")
 	}
-	if p := mustCompile(t); !p.RolesOf(nil, nil).IsEmpty() || p.AllowsServer(p.RolesOf(nil, nil), "s") {
+	if p := mustCompile(t); !p.RolesOf(nil, nil, nil).IsEmpty() || p.AllowsServer(p.RolesOf(nil, nil, nil), "s") {
 		t.Error("a policy without roles allows nothing")
 	}
 }
@@ -68,7 +68,7 @@ func TestRolesOfManyRoles(t *testing.T) {
 		want = append(want, fmt.Sprintf("r%03d", i))
 	}
 	p := mustCompile(t, roles...)
-	rs := p.RolesOf(claims(map[string][]string{"g": want}), nil)
+	rs := p.RolesOf(claims(map[string][]string{"g": want}), nil, nil)
 	if got := p.RoleNames(rs); !slices.Equal(got, want) {
 		t.Fatalf("roles %v, want %v", got, want)
 	}
@@ -120,12 +120,12 @@ func TestScopesFor(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.row, func(t *testing.T) {
 			values := claims(map[string][]string{"groups": tt.groups})
-			got := p.ScopesFor(values, tt.scopes, mcp.ToolsRead, tt.server, KindName, tt.object)
+			got := p.ScopesFor(values, tt.scopes, nil, mcp.ToolsRead, tt.server, KindName, tt.object)
 			if strings.Join(got, " ") != tt.want || (tt.want == "") != (got == nil) {
 				t.Fatalf("scopes %q, want %q", got, tt.want)
 			}
 			if got != nil {
-				rs := p.RolesOf(values, append(slices.Clone(tt.scopes), got...))
+				rs := p.RolesOf(values, append(slices.Clone(tt.scopes), got...), nil)
 				if !p.Allows(rs, mcp.ToolsRead, tt.server, KindName, tt.object) {
 					t.Error("the scopes do not help")
 				}
@@ -144,11 +144,11 @@ func TestScopesForIsBounded(t *testing.T) {
 		conditions = append(conditions, Condition{"scope", values})
 	}
 	p := mustCompile(t, Role{Name: "r", When: conditions, Allow: []Grant{{Permission: "*"}}})
-	got := p.ScopesFor(nil, nil, mcp.ToolsRead, "s", KindName, "x")
+	got := p.ScopesFor(nil, nil, nil, mcp.ToolsRead, "s", KindName, "x")
 	if len(got) != 20 || !slices.IsSorted(got) {
 		t.Fatalf("scopes %v", got)
 	}
-	if !p.AllowsServer(p.RolesOf(nil, got), "s") {
+	if !p.AllowsServer(p.RolesOf(nil, got, nil), "s") {
 		t.Error("the scopes do not help")
 	}
 }

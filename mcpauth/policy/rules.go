@@ -16,6 +16,10 @@ import (
 type rules struct {
 	// deny is set where a match means no.
 	deny bool
+	// byScheme is set where a URI that cannot be compared matches only the
+	// patterns that can begin with its scheme, and not all there are. The rules
+	// about everything of a name have it: many of them are meant for tools.
+	byScheme bool
 	// any is set when there is any rule at all.
 	any bool
 	// every is for the grants on all servers, servers for those on one by its
@@ -171,6 +175,16 @@ func isServerLevel(perm mcp.Permission) bool {
 
 func isOfResources(perm mcp.Permission) bool {
 	return perm == mcp.ResourcesRead || perm == mcp.ResourcesSubscribe
+}
+
+// isOfNames reports whether a permission is about tools or prompts.
+func isOfNames(perm mcp.Permission) bool {
+	switch perm {
+	case mcp.ToolsRead, mcp.ToolsExecute, mcp.PromptsRead, mcp.PromptsExecute:
+		return true
+	default:
+		return false
+	}
 }
 
 // canMatchURI reports whether a glob of these tokens can match any plain URI:

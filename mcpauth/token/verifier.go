@@ -88,18 +88,27 @@ func (v *Verifier) Verify(ctx context.Context, raw string, now time.Time, audien
 	if err != nil {
 		return nil, err
 	}
+	claims, refusal := v.judge(iss, tok.claims, audiences, now)
+	if refusal != nil {
+		return nil, refusal
+	}
+	claims.Digest = sha256.Sum256([]byte(tok.signed))
+	claims.keys, claims.epoch = iss.keys, epoch
+	return claims, nil
+}
+
+// judge decides on what a token of the issuer says.
+func (v *Verifier) judge(iss *Issuer, members map[string]any, audiences []string, now time.Time) (*Claims, *Error) {
 	if len(iss.Audiences) > 0 {
 		audiences = iss.Audiences
 	}
-	claims, refusal := iss.judge(tok.claims, audiences, now)
+	claims, refusal := iss.judge(members, audiences, now)
 	if refusal != nil {
 		return nil, refusal
 	}
 	if err := scope.CheckEnvironment(claims.Lookup, v.Environment); err != nil {
 		return nil, NewError(WrongEnvironment, err)
 	}
-	claims.Digest = sha256.Sum256([]byte(tok.signed))
-	claims.keys, claims.epoch = iss.keys, epoch
 	return claims, nil
 }
 
