@@ -7,7 +7,7 @@ GOVULNCHECK   = go run golang.org/x/vuln/cmd/govulncheck@v1.8.0
 LISTEN   ?= 127.0.0.1:8808
 FUZZTIME ?= 30s
 
-.PHONY: run build test bench conformance lint vuln fuzz clean compiler
+.PHONY: run build test bench conformance lint vuln fuzz clean compiler redis-server
 
 # The quickstart: a gateway with two MCP servers and two tokens, up until Ctrl-C.
 # Built first and not `go run`, so that SIGTERM reaches it too.
@@ -20,7 +20,7 @@ build:
 	go build -o caddy ./xcaddy
 
 # Run anew each time: the go command does not see that a test builds and starts Caddy.
-test: compiler
+test: compiler redis-server
 	go vet ./...
 	@files=$$(find . -name '*.go' -not -path './.build/*' -not -path '*/node_modules/*' -exec gofmt -l {} +); \
 		if [ -n "$$files" ]; then echo "not formatted, run gofmt -w on: $$files"; exit 1; fi
@@ -29,6 +29,10 @@ test: compiler
 # The race detector needs a C compiler.
 compiler:
 	@command -v "$$(go env CC)" >/dev/null || { apt-get update -qq && apt-get install -y -qq gcc libc6-dev; }
+
+# Tests of the store start their own.
+redis-server:
+	@command -v redis-server >/dev/null || { apt-get update -qq && apt-get install -y -qq redis-server; }
 
 # What security costs: ends with one line "secured/plain: R".
 bench:

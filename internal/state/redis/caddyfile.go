@@ -160,16 +160,18 @@ func number(d *caddyfile.Dispenser) (int, error) {
 }
 
 func retries(d *caddyfile.Dispenser) (int, error) {
-	mark := *d
-	if text, err := one(&mark); err == nil && text == "off" {
-		*d = mark
+	text, err := one(d)
+	if err != nil {
+		return 0, err
+	}
+	if text == "off" {
 		return -1, nil
 	}
-	n, err := number(d)
-	if err == nil && n == 0 {
-		return 0, d.Err("retries must be a positive number, or off")
+	n, err := strconv.Atoi(text)
+	if err != nil || n <= 0 || strconv.Itoa(n) != text {
+		return 0, d.Errf("retries must be a positive number such as 3, or off, not '%s'", text)
 	}
-	return n, err
+	return n, nil
 }
 
 func duration(d *caddyfile.Dispenser) (caddy.Duration, error) {

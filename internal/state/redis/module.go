@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/go-json-experiment/json"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
 )
@@ -201,11 +200,13 @@ func (r *Redis) Validate() error {
 
 // Key tells stores apart by all that is set, passwords included, of which it is a hash.
 func (r *Redis) Key() string {
-	text, err := json.Marshal(r.settings, json.Deterministic(true))
-	if err != nil {
-		panic(err) // of text and numbers there is none
+	s, h := r.settings, sha256.New()
+	fmt.Fprintf(h, "%q %q %q %d %q %q %q %t %q %d %d %d", s.Addresses, s.Username, s.Password, s.Database, s.Master,
+		s.SentinelUsername, s.SentinelPassword, s.Cluster, s.Prefix, s.Timeout, s.Retries, s.MinReplicas)
+	if s.TLS != nil {
+		fmt.Fprintf(h, " %q %q %q %q", s.TLS.CA, s.TLS.Certificate, s.TLS.Key, s.TLS.ServerName)
 	}
-	return fmt.Sprintf("redis %x", sha256.Sum256(text))
+	return fmt.Sprintf("redis %x", h.Sum(nil))
 }
 
 // NewStore returns the store.

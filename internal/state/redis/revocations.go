@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -99,22 +100,41 @@ func (s *Store) Follow(ctx context.Context, told func(state.Update)) {
 }
 
 // scanRevocations tells of all that a server has whose keys begin with a prefix. Of
-// what is written meanwhile, the feed tells.
+// what is written meanwhile, the feed tells. While some keys are read, the next ones
+// are looked for.
 func (s *Store) scanRevocations(ctx context.Context, node *goredis.Client, prefix string, tell func(state.Update)) error {
-	var cursor uint64
-	for {
-		keys, next, err := s.scanKeys(ctx, node, cursor, prefix)
-		if err != nil {
-			return err
+	ctx, cancel := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer cancel()
+	pages, failed := make(chan []string, 1), make(chan error, 1)
+	running.Go(func() {
+		defer close(pages)
+		for cursor := uint64(0); ; {
+			keys, next, err := s.scanKeys(ctx, node, cursor, prefix)
+			if err != nil {
+				failed <- err
+				return
+			}
+			select {
+			case pages <- keys:
+			case <-ctx.Done():
+				failed <- context.Cause(ctx)
+				return
+			}
+			if next == 0 {
+				failed <- nil
+				return
+			}
+			cursor = next
 		}
+	})
+	for keys := range pages {
 		if err := s.fetchRevocations(ctx, node, keys, tell); err != nil {
 			return err
 		}
-		if next == 0 {
-			return nil
-		}
-		cursor = next
 	}
+	return <-failed
 }
 
 func (s *Store) scanKeys(ctx context.Context, node *goredis.Client, cursor uint64, prefix string) ([]string, uint64, error) {

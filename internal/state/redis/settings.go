@@ -14,8 +14,8 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// settings are the module's fields with placeholders expanded and files read. It is
-// never printed; in JSON it is only hashed.
+// settings are the module's fields with placeholders expanded and files read. They must
+// never be printed.
 type settings struct {
 	Addresses                          []string
 	Username, Password                 string
