@@ -35,7 +35,7 @@ func (e *ended) end(v Verdict) {
 func (e *ended) got() string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return fmt.Sprint(e.verdicts)
+	return fmt.Sprintf("%v", e.verdicts)
 }
 
 func TestWatch(t *testing.T) {

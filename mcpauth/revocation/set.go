@@ -61,8 +61,9 @@ func (v Verdict) String() string {
 		return "revoked_client"
 	case RevokedAll:
 		return "revoked_all"
+	default:
+		return "unknown"
 	}
-	return "unknown"
 }
 
 // verdicts are those of each kind of revocation.

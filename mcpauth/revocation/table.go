@@ -59,6 +59,9 @@ func (t *table) init() {
 	}
 }
 
+// maskOf has the bits of a hash that say where an entry belongs.
+func maskOf(slots []slot) uint64 { return uint64(len(slots)) - 1 } // #nosec G115 -- a power of two
+
 // nonzero is a hash as slots have it.
 func nonzero(hash uint64) uint64 {
 	if hash == 0 {
@@ -77,7 +80,7 @@ func unpack(times uint64) (expires, before uint32) {
 func (t *table) may(first uint64) bool {
 	first = nonzero(first)
 	slots := *t.parts[first>>60].slots.Load()
-	mask := uint64(len(slots) - 1)
+	mask := maskOf(slots)
 	for i := first & mask; ; i = (i + 1) & mask {
 		switch slots[i].first.Load() {
 		case 0:
@@ -92,7 +95,7 @@ func (t *table) may(first uint64) bool {
 func (t *table) has(first, second, issuer, every uint64, q query) bool {
 	first = nonzero(first)
 	slots := *t.parts[first>>60].slots.Load()
-	mask := uint64(len(slots) - 1)
+	mask := maskOf(slots)
 	for i := first & mask; ; i = (i + 1) & mask {
 		s := &slots[i]
 		switch s.first.Load() {
@@ -134,7 +137,7 @@ func (t *table) add(e entry, now uint32) bool {
 
 // find returns the slot of an entry, or the free one where it belongs.
 func find(slots []slot, first, second uint64) *slot {
-	mask := uint64(len(slots) - 1)
+	mask := maskOf(slots)
 	for i := first & mask; ; i = (i + 1) & mask {
 		s := &slots[i]
 		if found := s.first.Load(); found == 0 || found == first && s.second.Load() == second {

@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"errors"
 	"strconv"
 
 	"github.com/caddyserver/caddy/v2"
@@ -102,11 +103,7 @@ func (s *Sentinel) unmarshal(d *caddyfile.Dispenser) (err error) {
 	})
 }
 
-type unknownOption struct{}
-
-func (unknownOption) Error() string { return "unknown option" }
-
-var errUnknown error = unknownOption{}
+var errUnknown = errors.New("unknown option")
 
 // block reads a block whose options stand once each.
 func block(d *caddyfile.Dispenser, name, has string, parse func(option string) error) error {
@@ -117,11 +114,9 @@ func block(d *caddyfile.Dispenser, name, has string, parse func(option string) e
 			return d.Errf("%s is given twice; write it once", option)
 		}
 		seen[option] = true
-		switch err := parse(option); err {
-		case nil:
-		case errUnknown:
+		if err := parse(option); errors.Is(err, errUnknown) {
 			return d.Errf("unrecognized %s option '%s'; it has: %s", name, option, has)
-		default:
+		} else if err != nil {
 			return err
 		}
 	}

@@ -182,7 +182,9 @@ func (f *feed) keep(masters []source) {
 	defer f.mu.Unlock()
 	maps.DeleteFunc(f.current, func(from source, _ time.Time) bool { return !slices.Contains(masters, from) })
 	for _, from := range masters {
-		f.current[from] = f.current[from]
+		if _, there := f.current[from]; !there {
+			f.current[from] = time.Time{}
+		}
 	}
 }
 

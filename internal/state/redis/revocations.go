@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -265,11 +266,10 @@ func (s *Store) values(ctx context.Context, node *goredis.Client, keys []string)
 	}
 	_, _ = pipe.Exec(ctx) // each command has its own error
 	for i, command := range commands {
-		switch text, err := command.Result(); err {
-		case nil:
+		text, err := command.Result()
+		if err == nil {
 			values[i] = &text
-		case goredis.Nil:
-		default:
+		} else if !errors.Is(err, goredis.Nil) {
 			return nil, err
 		}
 	}

@@ -126,16 +126,15 @@ func (s *Store) Read(ctx context.Context, keys ...string) ([]state.Record, error
 	if err != nil {
 		return nil, state.Unavailable(err)
 	}
-	records := make([]state.Record, len(keys))
-	for i, value := range values {
-		records[i].Key = keys[i]
-		kept, there := value.(string)
-		if !there {
-			continue
+	records := make([]state.Record, 0, len(keys))
+	for i, key := range keys {
+		r := state.Record{Key: key}
+		if kept, there := values[i].(string); there {
+			if r, err = state.DecodeRecord(key, []byte(kept)); err != nil {
+				return nil, state.Unavailable(err)
+			}
 		}
-		if records[i], err = state.DecodeRecord(keys[i], []byte(kept)); err != nil {
-			return nil, state.Unavailable(err)
-		}
+		records = append(records, r)
 	}
 	return records, nil
 }

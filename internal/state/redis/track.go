@@ -94,8 +94,8 @@ func (f *feed) connect(ctx context.Context, from source) error {
 	queue := &pushed{wake: make(chan struct{}, 1)}
 	var refused error
 	client := s.feedClient(address, func(ctx context.Context, cn *goredis.Conn) error {
-		args := []any{"client", "tracking", "on", "bcast"}
-		for _, prefix := range append([]string{beatKey}, f.prefixes...) {
+		args := append(make([]any, 0, 6+2*len(f.prefixes)), "client", "tracking", "on", "bcast", "prefix", beatKey)
+		for _, prefix := range f.prefixes {
 			args = append(args, "prefix", prefix)
 		}
 		err := cn.Do(ctx, args...).Err()

@@ -131,7 +131,7 @@ func testTakeAtomic(t *testing.T, maker Maker) {
 // counts right.
 func testTakeRandom(t *testing.T, maker Maker) {
 	s, ctx := maker.store(t), background(t)
-	seed := rand.Uint64()
+	seed := rand.Uint64()                    // #nosec G404 -- a test
 	random := rand.New(rand.NewPCG(seed, 0)) // #nosec G404 -- a test
 	clock := NewClock(start)
 	maker.SetNow(s, clock.Now)

@@ -224,7 +224,7 @@ func testBounds(t *testing.T, maker Maker) {
 
 func testScan(t *testing.T, maker Maker) {
 	s, ctx := maker.store(t), background(t)
-	var all []string
+	all := make([]string, 0, 50)
 	for i := range 50 {
 		all = append(all, fmt.Sprintf("member/a/%02d", i))
 	}
@@ -392,7 +392,7 @@ func testUnique(t *testing.T, maker Maker) {
 // testRandomRecords does the same to a store and to a map, and compares.
 func testRandomRecords(t *testing.T, maker Maker) {
 	s, ctx := maker.store(t), background(t)
-	seed := rand.Uint64()
+	seed := rand.Uint64()                    // #nosec G404 -- a test
 	random := rand.New(rand.NewPCG(seed, 0)) // #nosec G404 -- a test
 	model := map[string]state.Record{}
 	var past []state.Record
