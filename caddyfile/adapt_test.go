@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
+	_ "github.com/caddymcp/caddy-mcp-gateway/internal/state/redis"
 	_ "github.com/caddymcp/caddy-mcp-gateway/mcpauth/token/keys"
 )
 

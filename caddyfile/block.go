@@ -103,6 +103,7 @@ const (
 var examples = map[string]string{
 	"acknowledgments":            "https://example.com/thanks",
 	"algorithms":                 "RS256 ES256",
+	"allow_stale":                "5m",
 	"allowed_hosts":              "mcp.internal",
 	"allowed_origins":            "https://app.example.com",
 	"audience":                   "https://mcp.example.com",

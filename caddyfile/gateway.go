@@ -85,6 +85,8 @@ func parseGateway(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 //		task_lifetime              <duration>
 //		max_tasks                  <number>
 //		max_tasks_per_principal    <number>
+//		store                      <module> ...
+//		allow_stale                <duration>
 //	}
 func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 	d.Next() // consume option name
@@ -120,9 +122,13 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 			tasks.Max, err = number(d)
 		case "max_tasks_per_principal":
 			tasks.MaxPerPrincipal, err = number(d)
+		case "store":
+			app.StoreRaw, err = parseStore(d)
+		case "allow_stale":
+			app.AllowStale, err = duration(d)
 		default:
-			err = unknown(d, "mcp_gateway", "environment, max_sessions, max_sessions_per_principal, max_tasks, "+
-				"max_tasks_per_principal, session_idle_timeout, session_lifetime, task_lifetime")
+			err = unknown(d, "mcp_gateway", "allow_stale, environment, max_sessions, max_sessions_per_principal, max_tasks, "+
+				"max_tasks_per_principal, session_idle_timeout, session_lifetime, store, task_lifetime")
 		}
 		if err != nil {
 			return nil, err

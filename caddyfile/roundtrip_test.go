@@ -20,6 +20,7 @@ import (
 var ours = map[string]string{
 	"handler": "http.handlers.",
 	"source":  "mcp_gateway.key_sources.",
+	"store":   "mcp_gateway.stores.",
 	"policy":  "http.reverse_proxy.selection_policies.",
 }
 
@@ -41,7 +42,7 @@ func modules(t *testing.T, config any, found func(id string, object map[string]a
 		}
 		for key, namespace := range ours {
 			name, _ := value[key].(string)
-			if strings.HasPrefix(name, "mcp_") || key == "source" && name != "" && name != "a" { // a: dynamic upstreams
+			if strings.HasPrefix(name, "mcp_") || key == "store" && name != "" || key == "source" && name != "" && name != "a" { // a: dynamic upstreams
 				object := map[string]any{}
 				for k, v := range value {
 					if k != key {
@@ -86,6 +87,7 @@ func TestRoundTrip(t *testing.T) {
 		"http.reverse_proxy.selection_policies.mcp_session",
 		"mcp_gateway.key_sources.jwks", "mcp_gateway.key_sources.pem",
 		"mcp_gateway.key_sources.secret", "mcp_gateway.key_sources.discovery",
+		"mcp_gateway.stores.embedded", "mcp_gateway.stores.redis",
 	} {
 		if !seen[id] {
 			t.Errorf("no golden file has %s", id)
@@ -95,7 +97,8 @@ func TestRoundTrip(t *testing.T) {
 
 // refused are the golden files whose JSON is right but cannot be loaded here.
 var refused = map[string]string{
-	"auth_keys_secret_file": "the secret names a placeholder that is unknown or empty",
+	"global_store_redis_tls_client": "no such file or directory",
+	"auth_keys_secret_file":         "the secret names a placeholder that is unknown or empty",
 }
 
 // TestValidate loads what is adapted, without starting it.

@@ -6,6 +6,8 @@ package mcpauth
 import (
 	"cmp"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -50,6 +52,19 @@ type App struct {
 	// extension io.modelcontextprotocol/tasks of 2026-07-28). The table outlives
 	// reloads; it does not outlive the process.
 	Tasks *TaskLimits `json:"tasks,omitempty"`
+
+	// StoreRaw is where the gateway keeps what must outlive the process or be known
+	// to several nodes: revocations, issued tokens, accounts and counters. Default:
+	// the store embedded, whose file is made when there is something to keep.
+	StoreRaw json.RawMessage `json:"store,omitempty" caddy:"namespace=mcp_gateway.stores inline_key=store"`
+
+	// AllowStale is for how long tokens are still accepted by what is known when the
+	// store is cut off, so that nobody knows what was revoked since. Default: 0; then
+	// they are denied after a second.
+	AllowStale caddy.Duration `json:"allow_stale,omitempty"`
+
+	store    *sharedStore
+	storeKey string
 
 	shared  *shared
 	storage certmagic.Storage
@@ -172,6 +187,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 		return err
 	}
 	a.shared = value.(*shared)
+	if err := a.takeStore(ctx); err != nil {
+		return err
+	}
 
 	events, err := ctx.App("events")
 	if err != nil {
@@ -189,11 +207,17 @@ func (a *App) Validate() error {
 	if t := a.Tasks; t.Lifetime < 0 || t.Max < 0 || t.MaxPerPrincipal < 0 {
 		return fmt.Errorf("the limits of tasks must be positive; leave one out for its default")
 	}
+	if a.AllowStale < 0 {
+		return fmt.Errorf("allow_stale must be positive; leave it out to deny requests when the store is cut off")
+	}
 	return nil
 }
 
-// Start has missing keys fetched.
+// Start opens the store, and has missing keys fetched.
 func (a *App) Start() error {
+	if err := a.store.start(); err != nil {
+		return err
+	}
 	a.Ready()
 	return nil
 }
@@ -205,6 +229,7 @@ func (a *App) Start() error {
 func (a *App) Handle(ctx context.Context, _ caddy.Event) error {
 	a.shared.sessions.SetLimits(a.Sessions.limits())
 	a.shared.tasks.SetLimits(a.Tasks.limits())
+	a.store.revocations.SetAllowStale(time.Duration(a.AllowStale))
 	if a.sealing {
 		a.loadSecret(ctx)
 	}
@@ -228,12 +253,13 @@ func (*App) Stop() error { return nil }
 
 // Cleanup gives the shared state back, if it was taken.
 func (a *App) Cleanup() error {
+	err := a.giveStore()
 	if a.shared == nil {
-		return nil
+		return err
 	}
 	a.shared = nil
-	_, err := pool.Delete(sharedKey)
-	return err
+	_, err2 := pool.Delete(sharedKey)
+	return errors.Join(err, err2)
 }
 
 // SessionTable returns the table of sessions.

@@ -123,6 +123,7 @@ func TestProvisionDefaults(t *testing.T) {
 // that the whole of that has started.
 func newApp(t *testing.T, limits *SessionLimits) (a *App, started func()) {
 	t.Helper()
+	t.Setenv("XDG_DATA_HOME", t.TempDir())
 	ctx, err := caddy.ProvisionContext(&caddy.Config{Admin: &caddy.AdminConfig{Disabled: true}})
 	if err != nil {
 		t.Fatal(err)

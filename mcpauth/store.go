@@ -1,0 +1,116 @@
+package mcpauth
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
+	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/state/embedded"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/revocation"
+)
+
+// stores holds the open stores over reloads, by what makes two of them the same.
+var stores = caddy.NewUsagePool()
+
+// openTimeout is how long opening a store may take.
+const openTimeout = 30 * time.Second
+
+// sharedStore is a store, and what goes with it as long as it is open.
+type sharedStore struct {
+	store       state.Store
+	revocations *revocation.Set
+
+	mu      sync.Mutex
+	open    bool
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+}
+
+// takeStore finds the store that is configured, or the embedded one. Nothing of it is
+// touched yet: this configuration may be rejected.
+func (a *App) takeStore(ctx caddy.Context) error {
+	var module state.Module
+	if a.StoreRaw == nil {
+		unnamed := embedded.Default()
+		if err := unnamed.Provision(ctx); err != nil {
+			return fmt.Errorf("store: %w", err)
+		}
+		module = unnamed
+	} else {
+		loaded, err := ctx.LoadModule(a, "StoreRaw")
+		if err != nil {
+			return fmt.Errorf("store: %w", err)
+		}
+		var ok bool
+		if module, ok = loaded.(state.Module); !ok {
+			return fmt.Errorf("store: %T is not a store", loaded)
+		}
+	}
+	key := module.Key()
+	value, _, err := stores.LoadOrNew(key, func() (caddy.Destructor, error) {
+		store := module.NewStore()
+		return &sharedStore{store: store, revocations: revocation.New(store)}, nil
+	})
+	if err != nil {
+		return err
+	}
+	a.store, a.storeKey = value.(*sharedStore), key
+	a.Check("revocations", a.store.revocations.Ready)
+	return nil
+}
+
+// giveStore gives it back, if it was taken.
+func (a *App) giveStore() error {
+	if a.store == nil {
+		return nil
+	}
+	a.store = nil
+	_, err := stores.Delete(a.storeKey)
+	return err
+}
+
+// start opens the store and follows its revocations, unless a configuration before has
+// done so.
+func (s *sharedStore) start() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
+	defer cancel()
+	if err := s.store.Open(ctx); err != nil {
+		return err
+	}
+	s.open = true
+	ctx, s.cancel = context.WithCancel(context.Background())
+	// The logger is that of the configuration at the time.
+	s.running.Go(func() {
+		s.revocations.Run(ctx, func() *zap.Logger { return caddy.Log().Named("mcp_gateway") })
+	})
+	return nil
+}
+
+// Destruct closes the store when no configuration has it any more.
+func (s *sharedStore) Destruct() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open {
+		s.cancel()
+		s.running.Wait()
+	}
+	return s.store.Close()
+}
+
+// Store returns the store of the gateway. It must not be used before the app has
+// started.
+func (a *App) Store() state.Store { return a.store.store }
+
+// Revocations returns what was revoked. It can be asked at any time; before the app has
+// started, and until all that was revoked has been read, nothing is known.
+func (a *App) Revocations() *revocation.Set { return a.store.revocations }
