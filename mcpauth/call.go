@@ -39,6 +39,9 @@ type Call struct {
 	reason string
 	rule   *policy.Rule
 	logger *zap.Logger
+	// wanted is set while it is found out what is asked: everything is noted
+	// there, and allowed.
+	wanted *[]policy.Question
 
 	// What mcp_proxy wants of the answer.
 	onHeader  func(status int, header http.Header) *Refusal

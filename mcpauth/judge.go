@@ -15,9 +15,8 @@ import (
 
 // judge decides on every message of a call. If one is refused, all are.
 func (c *Call) judge() *Refusal {
-	p, e := c.Principal, c.endpoint
-	if !p.may(mcp.ServersUse, c.Server, policy.KindNone, "") {
-		return e.forbidden(c.ID(), p.scopesFor(policy.Question{Permission: mcp.ServersUse, Server: c.Server}))
+	if !c.mayServer(mcp.ServersUse) {
+		return c.endpoint.forbidden(c.ID(), c.stepUp())
 	}
 	for i := range c.Messages {
 		refusal := c.judgeMessage(&c.Messages[i])
@@ -89,13 +88,13 @@ func (c *Call) invalid(m *jsonrpc.Message, reason, message string) *Refusal {
 
 // judgeServer decides on what is about the server as a whole.
 func (c *Call) judgeServer(m *jsonrpc.Message, perm mcp.Permission) *Refusal {
-	if c.Principal.may(perm, c.Server, policy.KindNone, "") {
+	if c.mayServer(perm) {
 		return nil
 	}
 	if m.Kind == jsonrpc.Notification {
 		return ignored()
 	}
-	return c.endpoint.forbidden(m.ID, c.Principal.scopesFor(policy.Question{Permission: perm, Server: c.Server}))
+	return c.endpoint.forbidden(m.ID, c.stepUp())
 }
 
 func (c *Call) judgeObject(m *jsonrpc.Message, object mcp.Object, perm mcp.Permission, kind policy.ObjectKind, name string) *Refusal {
@@ -103,7 +102,7 @@ func (c *Call) judgeObject(m *jsonrpc.Message, object mcp.Object, perm mcp.Permi
 	if c.mayUse(asked) {
 		return nil
 	}
-	if scopes := c.Principal.scopesFor(asked); len(scopes) > 0 {
+	if scopes := c.stepUp(); len(scopes) > 0 {
 		return c.endpoint.insufficient(m.ID, scopes)
 	}
 	return unknownObject(m, object, c.Version, name)
@@ -138,6 +137,9 @@ func (c *Call) narrow(m *jsonrpc.Message) *Refusal {
 	p, asked := c.Principal, m.Params.Notifications
 	if !asked.Present {
 		return c.invalid(m, "notifications_missing", "params.notifications is missing")
+	}
+	if c.wanted != nil {
+		return nil // what is not allowed is left out, not refused
 	}
 	some := func(perm mcp.Permission) bool { return p.maySome(perm, c.Server) }
 	allowed := jsonrpc.Notifications{

@@ -2,7 +2,6 @@ package mcpauth
 
 import (
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -98,33 +97,6 @@ func (p *Principal) maySome(perm mcp.Permission, server string) bool {
 func (p *Principal) maySee(server string, list jsonrpc.List, key string) bool {
 	perm, kind := listed(list)
 	return p.may(perm, server, kind, key)
-}
-
-// scopesFor returns the scopes that would allow what was refused: the fewest that
-// are missing, after those the token has, because a client of MCP 2025-11-25 asks
-// anew for exactly what it is told. None means that no scope would help.
-func (p *Principal) scopesFor(asked policy.Question) []string {
-	// offline_access is between client and issuer (MCP 2026-07-28, scopes).
-	scopes := slices.DeleteFunc(slices.Clone(p.Scopes), func(s string) bool { return s == "offline_access" })
-	held := len(scopes)
-	if refusal := p.Scope.Permit(scope.Of(asked.Permission)); refusal != nil {
-		if refusal.Cause != scope.CauseOAuth {
-			return nil
-		}
-		scopes = append(scopes, p.ScopeMap.ScopesFor(p.Scopes, scope.Of(asked.Permission))...)
-	}
-	wider := append(slices.Clone(p.Scopes), scopes[held:]...)
-	if set := p.policy.RolesOf(values(p.Claims), wider); !p.policy.Judge(set, asked).Allowed {
-		missing := p.policy.ScopesForQuestion(values(p.Claims), wider, asked)
-		if len(missing) == 0 {
-			return nil
-		}
-		scopes = append(scopes, missing...)
-	}
-	if len(scopes) == held {
-		return nil
-	}
-	return scopes
 }
 
 func listed(list jsonrpc.List) (mcp.Permission, policy.ObjectKind) {
