@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -29,8 +30,7 @@ type OneOf struct {
 }
 
 // ScopesFor returns the fewest scopes that would have to be added to those the
-// principal has for [Policy.Allows] to say yes, sorted; of several such sets the
-// first in order. See [Policy.ScopesForAll].
+// principal has for [Policy.Allows] to say yes, sorted. See [Policy.ScopesForAll].
 func (p *Policy) ScopesFor(values func(claim string) []string, scopes []string, perm mcp.Permission, server string, kind ObjectKind, object string) []string {
 	asked := Question{Permission: perm, Server: server, Kind: kind, Object: object}
 	return p.scopesFor(values, scopes, Need{Asked: []Question{asked}}, false)
@@ -43,12 +43,12 @@ func (p *Policy) ScopesForQuestion(values func(claim string) []string, scopes []
 }
 
 // ScopesForAll returns the scopes that would have to be added to those the principal
-// has for all of a need to be met, sorted: the lightest such set, of those the one
-// with the fewest scopes, and of those the first in order. None of them is
-// superfluous. It returns nil when no scope would help, and when nothing is missing.
-// Scopes that would also bring a role that denies the operation are not proposed.
-// Only roles whose other conditions hold are considered. It is not meant for the
-// path of requests that are allowed.
+// has for all of a need to be met, sorted: the lightest such set, of those one with
+// the fewest scopes, of those one whose scopes are named in the fewest conditions of
+// roles, and of those the first in order. None of them is superfluous. It returns nil
+// when no scope would help, and when nothing is missing. Scopes that would also bring a
+// role that denies the operation are not proposed. Only roles whose other conditions
+// hold are considered. It is not meant for the path of requests that are allowed.
 //
 // Roles that ask for scopes in many overlapping conditions can make the lightest
 // set hard to find. The search is cut short then, and the answer, though still
@@ -179,7 +179,7 @@ func (s *search) descend(weight int) {
 	next, met := s.next()
 	if met {
 		sorted := slices.Sorted(slices.Values(s.chosen))
-		if s.best == nil || weight < s.weight || isFewer(sorted, s.best) {
+		if s.best == nil || weight < s.weight || s.policy.isSmaller(sorted, s.best) {
 			s.best, s.weight = sorted, weight
 			if s.best == nil {
 				s.best = []string{}
@@ -199,7 +199,7 @@ func (s *search) descend(weight int) {
 	}
 }
 
-// next returns scopes of which each set that meets the need has one, lightest
+// next returns scopes of which each set that meets the need has one, the smallest
 // first, or that it is met.
 func (s *search) next() (scopes []string, met bool) {
 	s.effort--
@@ -228,13 +228,8 @@ func (s *search) next() (scopes []string, met bool) {
 
 func (s *search) ordered(scopes []string) []string {
 	slices.SortFunc(scopes, func(a, b string) int {
-		if by := s.weigh(a) - s.weigh(b); by != 0 {
-			return by
-		}
-		if a < b {
-			return -1
-		}
-		return 1
+		p := s.policy
+		return cmp.Or(s.weigh(a)-s.weigh(b), p.breadth(a)-p.breadth(b), cmp.Compare(a, b))
 	})
 	return slices.Compact(scopes)
 }
@@ -296,7 +291,16 @@ func (s *search) irreducible() []string {
 	return s.best
 }
 
-// isFewer reports whether a has fewer scopes than b, or comes first in order.
-func isFewer(a, b []string) bool {
-	return len(a) < len(b) || len(a) == len(b) && slices.Compare(a, b) < 0
+// isSmaller reports whether a has fewer scopes than b, or is otherwise to be preferred.
+func (p *Policy) isSmaller(a, b []string) bool {
+	return cmp.Or(len(a)-len(b), p.breadth(a...)-p.breadth(b...), slices.Compare(a, b)) < 0
+}
+
+// breadth is in how many conditions of roles the scopes are named. One that gives more
+// than another usually stands wherever the other does, and elsewhere.
+func (p *Policy) breadth(scopes ...string) (count int) {
+	for _, scope := range scopes {
+		count += len(p.conditions[scopeClaim][scope])
+	}
+	return count
 }

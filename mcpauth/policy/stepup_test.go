@@ -89,7 +89,7 @@ func TestScopesForAllAgreesWithTrying(t *testing.T) {
 						w += need.Weight(scope) - 1
 					}
 				}
-				if best == nil || w < weight || w == weight && isFewer(add, best) {
+				if best == nil || w < weight || w == weight && p.isSmaller(add, best) {
 					best, weight = add, w
 				}
 			}
@@ -132,6 +132,8 @@ func TestScopesForAll(t *testing.T) {
 		Role{Name: "complete", When: when("complete"), Allow: []Grant{{Permission: "completions.use", Objects: []string{"s"}}}},
 		Role{Name: "both", When: when("zz", "both|get"), Allow: []Grant{{Permission: "*", Objects: []string{"s"}}}},
 		Role{Name: "same", When: when("both|get", "zz"), Allow: []Grant{{Permission: "*", Objects: []string{"s"}}}},
+		Role{Name: "wide", When: when("narrow|all"), Allow: []Grant{{Permission: "tools.read", Objects: []string{"v"}}}},
+		Role{Name: "wider", When: when("other|all"), Allow: []Grant{{Permission: "logging.write", Objects: []string{"v"}}}},
 		Role{Name: "one", When: when("one"), Allow: []Grant{{Permission: "*", Objects: []string{"t"}}}},
 		Role{Name: "other", When: when("other"), Allow: []Grant{{Permission: "prompts.execute", Objects: []string{"t/p"}}}, Deny: []Grant{{Permission: "completions.use"}}},
 	)
@@ -152,7 +154,7 @@ func TestScopesForAll(t *testing.T) {
 		want string
 	}{
 		{"one question", nil, Need{Asked: ask("s", mcp.PromptsExecute)}, "get"},
-		{"two questions, one answer", nil, Need{Asked: ask("s", mcp.PromptsExecute, mcp.CompletionsUse)}, "both zz"},
+		{"two questions", nil, Need{Asked: ask("s", mcp.PromptsExecute, mcp.CompletionsUse)}, "both zz"},
 		{"what is held counts", []string{"get"}, Need{Asked: ask("s", mcp.PromptsExecute, mcp.CompletionsUse)}, "complete"},
 		{"the lightest", nil, Need{Asked: ask("s", mcp.PromptsExecute), Weight: heavy}, "both zz"},
 		{"one role for two questions", nil, Need{Asked: ask("t", mcp.PromptsExecute, mcp.CompletionsUse)}, "one"},
@@ -162,6 +164,8 @@ func TestScopesForAll(t *testing.T) {
 		{"a scope for something else does for both", nil, Need{Asked: ask("s", mcp.PromptsExecute), OneOf: oneOf("a", "get")}, "get"},
 		{"a scope for something else alone", []string{"get"}, Need{Asked: ask("s", mcp.PromptsExecute), OneOf: oneOf("b", "a")}, "a"},
 		{"nothing proposes it", nil, Need{Asked: ask("s", mcp.PromptsExecute), OneOf: oneOf()}, ""},
+		{"what is named less often", nil, Need{Asked: ask("v", mcp.ToolsRead)}, "narrow"},
+		{"but one rather than two", nil, Need{Asked: ask("v", mcp.ToolsRead, mcp.LoggingWrite)}, "all"},
 		{"nothing is missing", []string{"get"}, Need{Asked: ask("s", mcp.PromptsExecute), OneOf: oneOf("get")}, ""},
 	} {
 		t.Run(tt.row, func(t *testing.T) {
