@@ -87,9 +87,9 @@ func (p *Principal) neededScopes(asked []policy.Question, held, missing []string
 	if len(held) > maxHeld {
 		return held
 	}
-	needed := slices.Clone(held)
-	for i := len(needed) - 1; i >= 0; i-- {
-		fewer := slices.Delete(slices.Clone(needed), i, i+1)
+	needed := held
+	for _, scope := range slices.Backward(held) {
+		fewer := slices.DeleteFunc(slices.Clone(needed), func(other string) bool { return other == scope })
 		if p.wouldAllow(asked, append(slices.Clone(fewer), missing...)) {
 			needed = fewer
 		}

@@ -2,6 +2,7 @@ package mcpauth
 
 import (
 	"fmt"
+	"maps"
 	"math/rand"
 	"net/http"
 	"slices"
@@ -97,7 +98,8 @@ func TestStepUp(t *testing.T) {
 		"OAuth scopes and roles: one for each": {bounded(nil, role("w", scoped([]string{"crm"}), "*")), "openid", nil, "tools/call", call("x"), "openid crm mcp:tools.execute", "crm mcp:tools.execute", ""},
 		"OAuth scopes, and no role":            {bounded(nil, role("w", nil, "tools.execute notes/y")), "", nil, "tools/call", call("x"), "", "", "forbidden"},
 		"OAuth scopes, and a claim that bounds": {
-			bounded(nil, all), "mcp:read", map[string]any{"scopes": map[string]any{"permissions": []string{"tools.read"}}},
+			bounded(nil, all), "mcp:read",
+			map[string]any{"scopes": map[string]any{"permissions": []string{"tools.read"}}},
 			"tools/call", call("x"), "", "", "not_found",
 		},
 		"OAuth scopes that the issuer does not have": {
@@ -109,9 +111,7 @@ func TestStepUp(t *testing.T) {
 			g := newGate(t, tc.config, says("application/json", `{"jsonrpc":"2.0","id":1,"result":{}}`))
 			ask := func(modern bool, scope string) (*http.Response, string) {
 				claims := map[string]any{"scope": scope, "roles": nil}
-				for name, value := range tc.claims {
-					claims[name] = value
-				}
+				maps.Copy(claims, tc.claims)
 				bearer := tokenOf(t, "", claims)
 				if !modern {
 					return g.do(t, g.post(t, bearer, fmt.Sprintf(`{"jsonrpc":"2.0","id":1,"method":%q,"params":{%s}}`, tc.method, tc.params)))

@@ -277,11 +277,9 @@ func (s *search) irreducible() []string {
 	for _, scope := range s.best {
 		s.choose(scope, 1)
 	}
-	s.chosen = s.best
-	for i := len(s.best) - 1; i >= 0; i-- {
-		scope := s.best[i]
+	for _, scope := range slices.Backward(slices.Clone(s.best)) {
 		s.choose(scope, -1)
-		s.chosen = slices.Delete(slices.Clone(s.best), i, i+1)
+		s.chosen = slices.DeleteFunc(slices.Clone(s.best), func(other string) bool { return other == scope })
 		if _, met := s.next(); met {
 			s.best = s.chosen
 		} else {
