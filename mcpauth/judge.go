@@ -41,9 +41,6 @@ func (c *Call) judgeMessage(m *jsonrpc.Message) *Refusal {
 	}
 	method := mcp.Lookup(m.Method, mcp.Client, m.Kind, c.Version)
 	if method == nil {
-		if m.Kind == jsonrpc.Notification && mcp.IsRequest(m.Method) {
-			return refuse(http.StatusBadRequest, jsonrpc.CodeInvalidRequest, "id_missing", "a request needs an id")
-		}
 		if m.Kind == jsonrpc.Notification && strings.HasPrefix(m.Method, "notifications/") {
 			return ignored()
 		}

@@ -99,6 +99,12 @@ func (m message) bytesH1() []byte {
 
 func sendH1(t *testing.T, m message) *reply {
 	t.Helper()
+	record(t, m.version(), "h1")
+	return exchangeH1(t, m)
+}
+
+func exchangeH1(t *testing.T, m message) *reply {
+	t.Helper()
 	conn := dial(t, m.port, "http/1.1")
 	go func() { _, _ = conn.Write(m.bytesH1()) }()
 	return readH1(bufio.NewReader(conn), m.method)
@@ -160,16 +166,31 @@ func (m message) fieldsH2() []field {
 
 func sendH2(t *testing.T, m message) *reply {
 	t.Helper()
+	record(t, m.version(), "h2")
 	return sendFields(t, m.port, m.fieldsH2(), m.body)
 }
 
 // sendFields sends a request of HTTP/2 that need not be a valid one.
 func sendFields(t *testing.T, port int, fields []field, body []byte) *reply {
 	t.Helper()
-	conn := dial(t, port, "h2")
-	if _, err := conn.Write([]byte(http2.ClientPreface)); err != nil {
-		return &reply{err: err}
+	framer := openH2(t, port, fields, body == nil)
+	if len(body) > 60_000 {
+		t.Fatal("a body this large needs flow control; send it with stream")
 	}
+	for body != nil {
+		chunk := body[:min(len(body), 16000)]
+		body = body[len(chunk):]
+		if err := framer.WriteData(1, len(body) == 0, chunk); err != nil || len(body) == 0 {
+			break
+		}
+	}
+	return readH2(framer)
+}
+
+// openH2 sends the header of a request of HTTP/2, which may be all of it.
+func openH2(t *testing.T, port int, fields []field, whole bool) *http2.Framer {
+	t.Helper()
+	conn := dial(t, port, "h2")
 	framer := http2.NewFramer(conn, conn)
 	framer.AllowIllegalWrites = true
 	framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
@@ -178,6 +199,8 @@ func sendFields(t *testing.T, port int, fields []field, body []byte) *reply {
 			t.Fatal(err)
 		}
 	}
+	_, err := conn.Write([]byte(http2.ClientPreface))
+	must(err)
 	must(framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 24}))
 	must(framer.WriteWindowUpdate(0, 1<<24))
 	var block bytes.Buffer
@@ -191,23 +214,13 @@ func sendFields(t *testing.T, port int, fields []field, body []byte) *reply {
 		rest = rest[len(chunk):]
 		if first {
 			must(framer.WriteHeaders(http2.HeadersFrameParam{
-				StreamID: 1, BlockFragment: chunk, EndStream: body == nil, EndHeaders: len(rest) == 0,
+				StreamID: 1, BlockFragment: chunk, EndStream: whole, EndHeaders: len(rest) == 0,
 			}))
 		} else if err := framer.WriteContinuation(1, len(rest) == 0, chunk); err != nil {
 			break // refused before its end
 		}
 	}
-	if len(body) > 60_000 {
-		t.Fatal("a body this large needs flow control; send it with stream")
-	}
-	for body != nil {
-		chunk := body[:min(len(body), 16000)]
-		body = body[len(chunk):]
-		if err := framer.WriteData(1, len(body) == 0, chunk); err != nil || len(body) == 0 {
-			break
-		}
-	}
-	return readH2(framer)
+	return framer
 }
 
 func readH2(framer *http2.Framer) *reply {

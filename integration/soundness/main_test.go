@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"net"
@@ -47,7 +48,7 @@ func run(m *testing.M) int {
 	}
 	code := m.Run()
 	stop()
-	if err := checkLog(); err != nil {
+	if err := errors.Join(checkLog(), checkCoverage()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

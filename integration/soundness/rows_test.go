@@ -18,9 +18,12 @@ var rows = []struct {
 	count   int
 }{{"A", 24}, {"B", 25}, {"C", 16}, {"D", 16}, {"E", 16}, {"F", 9}, {"G", 14}, {"H", 14}}
 
+// postponed is a row that has no test here, and why.
+type postponed struct{ row, why string }
+
 // later are the rows that this slice of the gateway cannot meet yet, and why. This is
 // the one place where they are written down.
-var later = []struct{ row, why string }{
+var later = []postponed{
 	{"D8", "cursors are carried as the server makes them; the gateway makes its own when it has to, for several servers behind one endpoint"},
 	{"D11", "the gateway keeps no answers of servers"},
 	{"D12", "the gateway keeps no answers of servers"},
@@ -69,13 +72,7 @@ func TestEveryRow(t *testing.T) {
 			t.Errorf("%s is listed without a reason", l.row)
 		}
 	}
-	var all []string
-	for _, s := range rows {
-		for i := range s.count {
-			all = append(all, s.section+strconv.Itoa(i+1))
-		}
-	}
-	all = append(all, "E3b")
+	all := allRows()
 	for _, row := range all {
 		if tested[row] == 0 && !listed[row] {
 			t.Errorf("%s is neither tested nor listed for later", row)
@@ -88,6 +85,16 @@ func TestEveryRow(t *testing.T) {
 	}
 }
 
+// allRows are the names of all rows.
+func allRows() (all []string) {
+	for _, s := range rows {
+		for i := range s.count {
+			all = append(all, s.section+strconv.Itoa(i+1))
+		}
+	}
+	return append(all, "E3b")
+}
+
 // testedRows counts, by row, the texts in this package's tests that name one.
 func testedRows(t *testing.T) map[string]int {
 	t.Helper()
@@ -97,8 +104,8 @@ func testedRows(t *testing.T) map[string]int {
 	}
 	found := make(map[string]int)
 	for _, name := range files {
-		if name == "rows_test.go" {
-			continue
+		if name == "rows_test.go" || name == "coverage_test.go" || name == "versions_test.go" {
+			continue // these name rows to say something about them
 		}
 		p, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
 		if err != nil {

@@ -54,6 +54,7 @@ func stream(t *testing.T, w wire, m message) *streamed {
 // request is the message for Go's own client.
 func (m message) request(t *testing.T, w wire) (*http.Request, *http.Transport, context.CancelFunc) {
 	t.Helper()
+	record(t, m.version(), w.name)
 	transport := &http.Transport{DisableCompression: true}
 	if m.port == world.secure {
 		transport.TLSClientConfig = tlsConfig.Clone()

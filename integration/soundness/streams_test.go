@@ -21,9 +21,9 @@ func feeding(up *upstream, s *source, method string) {
 }
 
 func TestStreams(t *testing.T) {
-	for _, w := range wires {
+	for v, w := range both(versions) {
 		run := func(name string, f func(t *testing.T, up *upstream, s *source)) {
-			t.Run(name+"/"+w.name, func(t *testing.T) { f(t, watch(t), newSource()) })
+			t.Run(name+"/"+v+"/"+w.name, func(t *testing.T) { f(t, watch(t), newSource()) })
 		}
 		run("D3 a list that is sent again", func(t *testing.T, up *upstream, s *source) {
 			id := session(t, viewer, v25)

@@ -302,19 +302,18 @@ func TestKeys(t *testing.T) {
 		invalid("token_algorithm").check(t, sendH1(t, bearing(t, sign(t, jose.PS256, keyring.rsa, "known", who.claims()))))
 		up.nothing(t)
 	})
-	for _, w := range wires {
-		t.Run("C16 no keys, no entry/"+w.name, func(t *testing.T) {
-			up := watch(t)
-			for _, issuer := range []string{"https://dead.test", "https://moved.test"} {
-				r := w.send(t, bearing(t, alice.token(t, claims{"iss": issuer})))
-				want{503, 40100, "keys_unavailable"}.check(t, r)
-				if strings.Contains(string(r.body)+fmt.Sprint(r.header), "127.0.0.1") {
-					t.Errorf("the answer tells where the keys are: %s", r.body)
-				}
+	everywhere(t, "C16 no keys, no entry", versions, func(t *testing.T, version string, w wire) {
+		up := watch(t)
+		for _, issuer := range []string{"https://dead.test", "https://moved.test"} {
+			m := callOf(t, version, alice, "ok").without("Authorization")
+			r := w.send(t, m.with("Authorization: Bearer "+alice.token(t, claims{"iss": issuer})))
+			want{503, 40100, "keys_unavailable"}.check(t, r)
+			if strings.Contains(string(r.body)+fmt.Sprint(r.header), "127.0.0.1") {
+				t.Errorf("the answer tells where the keys are: %s", r.body)
 			}
-			up.nothing(t)
-		})
-	}
+		}
+		up.nothing(t)
+	})
 	t.Run("C16 a redirect to another host is not followed", func(t *testing.T) {
 		if lured := world.jwks.lured.Load(); lured != 0 {
 			t.Errorf("the gateway followed it %d times", lured)
