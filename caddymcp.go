@@ -9,5 +9,6 @@ import (
 	_ "github.com/caddymcp/caddy-mcp-gateway/mcpauth"
 	_ "github.com/caddymcp/caddy-mcp-gateway/mcpauth/token/keys"
 	_ "github.com/caddymcp/caddy-mcp-gateway/mcpproxy"
+	_ "github.com/caddymcp/caddy-mcp-gateway/mcpproxy/transport"
 	_ "github.com/caddymcp/caddy-mcp-gateway/wellknown"
 )

@@ -1,16 +1,19 @@
 package caddyfile
 
 import (
+	"encoding/json"
 	"net/url"
 	"slices"
 	"strings"
 
+	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/caddymcp/caddy-mcp-gateway/mcpproxy"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpproxy/transport"
 )
 
 // parseProxy sets up the mcp_proxy handler. Syntax:
@@ -127,7 +130,21 @@ func parseReverseProxy(h httpcaddyfile.Helper, d *caddyfile.Dispenser) (*reverse
 		// one piece with the header, instead of the header first.
 		proxy.RequestBuffers = requestBuffers
 	}
+	proxy.TransportRaw = useTransport(proxy.TransportRaw)
 	return proxy, nil
+}
+
+// useTransport has our transport in place of Caddy's http, which has the same options.
+func useTransport(raw json.RawMessage) json.RawMessage {
+	if raw == nil {
+		return object(new(transport.Transport), "protocol", "mcp")
+	}
+	var options map[string]json.RawMessage
+	if json.Unmarshal(raw, &options) != nil || string(options["protocol"]) != `"http"` {
+		return raw
+	}
+	delete(options, "protocol")
+	return caddyconfig.JSONModuleObject(options, "protocol", "mcp", nil)
 }
 
 // requestBuffers is the size in bytes of a request that is sent in one piece.

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -35,6 +37,8 @@ type answer struct {
 	read   bool
 	events *sse.Scanner
 	expiry *time.Timer
+	// over is whether the stream was ended by us.
+	over atomic.Bool
 }
 
 type mode uint8
@@ -48,8 +52,12 @@ const (
 	discard
 )
 
+// ErrStreamOver is the cause with which a request is cancelled to end its event stream,
+// for a reason that the server has nothing to do with.
+var ErrStreamOver = errors.New("the event stream is over")
+
 // errTokenOver ends a stream whose token's time is up.
-var errTokenOver = errors.New("the access token has expired")
+var errTokenOver = fmt.Errorf("%w: the access token has expired", ErrStreamOver)
 
 func newAnswer(w http.ResponseWriter, call *Call, limit int, cancel context.CancelCauseFunc) *answer {
 	return &answer{
@@ -116,7 +124,7 @@ func (a *answer) WriteHeader(status int) {
 	case stream:
 		header.Del("Content-Length")
 		a.events = sse.NewScanner(a.limit)
-		a.expiry = time.AfterFunc(time.Until(a.call.Principal.Deadline()), func() { a.cancel(errTokenOver) })
+		a.expiry = time.AfterFunc(time.Until(a.call.Principal.Deadline()), func() { a.end(errTokenOver) })
 	case whole:
 		if n, err := strconv.Atoi(header.Get("Content-Length")); err == nil && n <= a.limit {
 			a.body = make([]byte, 0, n)
@@ -252,6 +260,9 @@ func (a *answer) finish() error {
 		a.fail("answer_missing", errors.New("the server gave no answer"))
 		return nil
 	case stream:
+		if a.over.Load() {
+			return nil // an event that has not come whole is none
+		}
 		return a.events.Finish(a.event)
 	case whole:
 	default:
@@ -284,6 +295,12 @@ func (a *answer) finish() error {
 func mayHoldMethod(text []byte) bool {
 	return bytes.Contains(text, []byte(`"method"`)) ||
 		bytes.Contains(text, []byte(`\u006`)) || bytes.Contains(text, []byte(`\u007`))
+}
+
+// end ends an event stream for a reason of the gateway's.
+func (a *answer) end(cause error) {
+	a.over.Store(true)
+	a.cancel(cause)
 }
 
 // stop releases what the answer holds on to.

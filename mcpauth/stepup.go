@@ -45,14 +45,19 @@ func (c *Call) stepUp() []string {
 	return append(held, missing...)
 }
 
-// wants judges the call anew and has it noted what is asked. It fails for a call that
-// would be refused whatever is allowed.
+// wants judges the messages anew and has it noted what is asked. It fails for a call
+// that would be refused whatever is allowed.
 func (c *Call) wants() ([]policy.Question, bool) {
 	var asked []policy.Question
 	c.wanted = &asked
 	defer func() { c.wanted = nil }()
-	refusal := c.judge()
-	return asked, refusal == nil
+	c.mayServer(mcp.ServersUse)
+	for i := range c.Messages {
+		if c.judgeMessage(&c.Messages[i]) != nil {
+			return nil, false
+		}
+	}
+	return asked, true
 }
 
 // missingScopes returns the scopes that the principal lacks for all that is asked.

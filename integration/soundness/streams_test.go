@@ -75,8 +75,8 @@ func TestStreams(t *testing.T) {
 			s.send(t, event(`{"jsonrpc":"2.0","method":"notifications/message","params":{"data":"one"}}`))
 			open.data(t)
 			wait(t, s.ended, "the end of the stream at the server")
-			if r := open.rest(t); strings.Contains(string(r.body), "data:") {
-				t.Errorf("the client received %q", r.body)
+			if r := open.rest(t); strings.Contains(string(r.body), "data:") || r.err != nil {
+				t.Errorf("the client received %q, and the stream did not end as one does: %v", r.body, r.err)
 			}
 		})
 		run("E8 the client of a modern request goes away", func(t *testing.T, up *upstream, s *source) {
