@@ -18,16 +18,28 @@ import (
 
 var fence = regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```$")
 
+// documents are what people read: the README and the reference.
+func documents(t *testing.T) []string {
+	t.Helper()
+	docs, err := filepath.Glob("docs/*.md")
+	if err != nil || len(docs) == 0 {
+		t.Fatalf("docs has %d documents, %v", len(docs), err)
+	}
+	return append(docs, "README.md")
+}
+
 func readme(t *testing.T, language string) []string {
 	t.Helper()
-	text, err := os.ReadFile("README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var blocks []string
-	for _, m := range fence.FindAllStringSubmatch(string(text), -1) {
-		if m[1] == language {
-			blocks = append(blocks, m[2])
+	for _, name := range documents(t) {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range fence.FindAllStringSubmatch(string(text), -1) {
+			if m[1] == language {
+				blocks = append(blocks, m[2])
+			}
 		}
 	}
 	if len(blocks) == 0 {
@@ -40,7 +52,7 @@ func readme(t *testing.T, language string) []string {
 // without the machines it names: it is adapted without a warning, formatted as
 // caddy fmt would, and every module of it is provisioned.
 func TestREADMECaddyfiles(t *testing.T) {
-	t.Setenv("JWT_SECRET", strings.Repeat("s", 32))
+	t.Setenv("JWT_SECRET", "2f8Jq0Zs-not-a-secret-Ww3kT9bYh6")
 	t.Setenv("TICKETS_KEY", "k")
 	t.Setenv("XDG_DATA_HOME", t.TempDir())
 	for _, source := range readme(t, "caddyfile") {
@@ -113,6 +125,7 @@ var modules = []string{
 	"mcp_gateway.key_sources.jwks",
 	"mcp_gateway.key_sources.pem",
 	"mcp_gateway.key_sources.secret",
+	"http.reverse_proxy.transport.mcp",
 }
 
 // TestImportable builds Caddy as xcaddy does: a module of its own that imports the

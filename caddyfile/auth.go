@@ -24,12 +24,20 @@ import (
 //			jwks_url    <url>
 //			key_file    <files...>
 //			secret      <value>
+//			derive_key
 //			keys        <module> ...
 //			algorithms  <names...>
 //			token_types <names...>
 //			jti         optional
 //			leeway      <duration>
 //			token_scope off | { ... }
+//		}
+//		authenticated {
+//			claim <name> <placeholder> [<separator>]
+//		}
+//		trusted_header <name> {
+//			from  <peers...>
+//			claim <name> <header> [<separator>]
 //		}
 //		visibility <server> public | team <id> | private <subject>
 //		instructions pass | drop | text <text> [<servers...>]
@@ -55,10 +63,12 @@ func parseAuth(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 }
 
 var authWords = words{
-	"issuer":       {parseIssuer, false},
-	"role":         {parseRole, false},
-	"visibility":   {parseVisibility, false},
-	"instructions": {parseInstructions, false},
+	"issuer":         {parseIssuer, false},
+	"authenticated":  {parseAuthenticated, true},
+	"trusted_header": {parseTrustedHeader, true},
+	"role":           {parseRole, false},
+	"visibility":     {parseVisibility, false},
+	"instructions":   {parseInstructions, false},
 	"allowed_origins": {func(b *block, d *caddyfile.Dispenser) (err error) {
 		b.auth.AllowedOrigins, err = list(d)
 		return err
@@ -96,6 +106,7 @@ func parseIssuer(b *block, d *caddyfile.Dispenser) error {
 	}
 	issuer := &token.Issuer{Issuer: name}
 	var source string
+	var derive bool
 	seen := map[string]bool{}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		option := d.Val()
@@ -125,11 +136,20 @@ func parseIssuer(b *block, d *caddyfile.Dispenser) error {
 				return d.Errf("an issuer has one source of keys, and %s is a second; leave one out", option)
 			}
 			issuer.KeysRaw, source, err = parseKeys(d)
+		case "derive_key":
+			if derive = true; d.NextArg() {
+				err = d.Errf("derive_key takes no argument, and '%s' is one; the environment is a global option", d.Val())
+			}
 		default:
 			return unknown(d, "issuer",
-				"algorithms, audience, jti, jwks_url, key_file, keys, leeway, secret, token_scope, token_types")
+				"algorithms, audience, derive_key, jti, jwks_url, key_file, keys, leeway, secret, token_scope, token_types")
 		}
 		if err != nil {
+			return err
+		}
+	}
+	if derive {
+		if issuer.KeysRaw, err = deriveKey(d, issuer.KeysRaw, source); err != nil {
 			return err
 		}
 	}
@@ -178,4 +198,21 @@ func parseKeys(d *caddyfile.Dispenser) (keysRaw json.RawMessage, source string, 
 		return nil, "", err
 	}
 	return object(module, "source", source), source, nil
+}
+
+// deriveKey has the key derived from a secret for the environment. Whether the secret
+// stands before or after that word does not matter.
+func deriveKey(d *caddyfile.Dispenser, keysRaw json.RawMessage, source string) (json.RawMessage, error) {
+	if source != "secret" {
+		return nil, d.Errf("derive_key is about a secret that is shared with the issuer; write one%s, or leave derive_key out", suchAs("secret"))
+	}
+	var secret struct {
+		Source string `json:"source"`
+		keys.Secret
+	}
+	if err := json.Unmarshal(keysRaw, &secret); err != nil {
+		return nil, d.WrapErr(err)
+	}
+	secret.DeriveKey = true
+	return object(secret.Secret, "source", source), nil
 }

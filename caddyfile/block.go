@@ -79,10 +79,13 @@ var named = words{
 
 var (
 	gatewayWords  = join(common, authWords, wellKnownWords, proxyWords)
-	wellKnownOnly = join(common, named, wellKnownWords, words{"authorization_server": {parseAuthorizationServer, false}})
-	authOnly      = join(common, named, authWords)
-	proxyOnly     = proxyWords
-	namesOf       = func(w words) string { return strings.Join(slices.Sorted(maps.Keys(w)), ", ") }
+	wellKnownOnly = join(common, named, wellKnownWords, words{
+		"authorization_server": {parseAuthorizationServer, false},
+		"resource_metadata":    {parseResourceMetadata, true},
+	})
+	authOnly  = join(common, named, authWords)
+	proxyOnly = proxyWords
+	namesOf   = func(w words) string { return strings.Join(slices.Sorted(maps.Keys(w)), ", ") }
 )
 
 // The lines that most directives need, for the errors.
@@ -107,6 +110,7 @@ var examples = map[string]string{
 	"encryption":                 "https://example.com/pgp.txt",
 	"expires":                    "<date>",
 	"forward_headers":            "Accept-Language",
+	"from":                       "10.0.0.0/8",
 	"health":                     "off",
 	"hiring":                     "https://example.com/jobs",
 	"issuer":                     "https://login.example.com",
@@ -118,10 +122,13 @@ var examples = map[string]string{
 	"max_body":                   "4MiB",
 	"max_sessions":               "100000",
 	"max_sessions_per_principal": "1000",
+	"max_tasks":                  "100000",
+	"max_tasks_per_principal":    "1000",
 	"policy":                     "https://example.com/security",
 	"preferred_languages":        "en pt-BR",
 	"public_url":                 "https://mcp.example.com",
 	"resource_documentation":     "https://docs.example.com/mcp",
+	"resource_metadata":          "off",
 	"resource_name":              `"Example gateway"`,
 	"robots_txt":                 `"User-agent: *\nDisallow: /"`,
 	"role":                       "analyst",
@@ -130,8 +137,10 @@ var examples = map[string]string{
 	"server":                     "tickets",
 	"session_idle_timeout":       "30m",
 	"session_lifetime":           "24h",
+	"task_lifetime":              "24h",
 	"token_cache":                "10000",
 	"token_types":                "at+jwt",
+	"trusted_header":             "X-Authenticated-User",
 	"well_known_file":            "challenge.txt /srv/challenge.txt",
 	"well_known_text":            "challenge.txt abc123",
 	"well_known_max_age":         "1h",
@@ -178,6 +187,9 @@ func (b *block) parse(d *caddyfile.Dispenser, known words, needed ...string) err
 		}
 	}
 	for _, line := range needed {
+		if line == needIssuer && (seen["authenticated"] || seen["trusted_header"]) {
+			continue // somebody can be let in without a token
+		}
 		if name, _, _ := strings.Cut(line, " "); !seen[name] {
 			return d.Errf("%s needs %s; write a line such as: %s", directive, name, line)
 		}

@@ -13,7 +13,8 @@ import (
 )
 
 // parseGateway sets up the whole gateway. It takes every word of mcp_well_known,
-// mcp_auth and mcp_proxy; the issuers are the authorization servers. So
+// mcp_auth and mcp_proxy; the issuers are the authorization servers, and without one
+// no metadata of resources is published. So
 //
 //	mcp_gateway {
 //		public_url https://mcp.example.com
@@ -60,6 +61,8 @@ func parseGateway(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	if err := b.parse(h.Dispenser, gatewayWords, needPublicURL, needIssuer, needUpstream); err != nil {
 		return nil, err
 	}
+	// Without an issuer there is no token to be had, and nothing to tell about it.
+	b.wellKnown.DisableMetadata = len(b.auth.Issuers) == 0
 	route := caddyhttp.Route{HandlersRaw: []json.RawMessage{
 		object(&b.wellKnown, "handler", "mcp_well_known"),
 		object(&b.auth, "handler", "mcp_auth"),
@@ -79,6 +82,9 @@ func parseGateway(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 //		session_lifetime           <duration>
 //		max_sessions               <number>
 //		max_sessions_per_principal <number>
+//		task_lifetime              <duration>
+//		max_tasks                  <number>
+//		max_tasks_per_principal    <number>
 //	}
 func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 	d.Next() // consume option name
@@ -88,7 +94,7 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 	if d.NextArg() {
 		return nil, d.Errf("mcp_gateway takes no argument here, and '%s' is one; write options in a block", d.Val())
 	}
-	app, limits := new(mcpauth.App), new(mcpauth.SessionLimits)
+	app, limits, tasks := new(mcpauth.App), new(mcpauth.SessionLimits), new(mcpauth.TaskLimits)
 	seen := map[string]bool{}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		option := d.Val()
@@ -108,9 +114,15 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 			limits.Max, err = number(d)
 		case "max_sessions_per_principal":
 			limits.MaxPerPrincipal, err = number(d)
+		case "task_lifetime":
+			tasks.Lifetime, err = duration(d)
+		case "max_tasks":
+			tasks.Max, err = number(d)
+		case "max_tasks_per_principal":
+			tasks.MaxPerPrincipal, err = number(d)
 		default:
-			err = unknown(d, "mcp_gateway",
-				"environment, max_sessions, max_sessions_per_principal, session_idle_timeout, session_lifetime")
+			err = unknown(d, "mcp_gateway", "environment, max_sessions, max_sessions_per_principal, max_tasks, "+
+				"max_tasks_per_principal, session_idle_timeout, session_lifetime, task_lifetime")
 		}
 		if err != nil {
 			return nil, err
@@ -118,6 +130,9 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 	}
 	if *limits != (mcpauth.SessionLimits{}) {
 		app.Sessions = limits
+	}
+	if *tasks != (mcpauth.TaskLimits{}) {
+		app.Tasks = tasks
 	}
 	return httpcaddyfile.App{Name: "mcp_gateway", Value: caddyconfig.JSON(app, nil)}, nil
 }

@@ -103,11 +103,12 @@ func TestValidate(t *testing.T) {
 	dir := t.TempDir()
 	for name, value := range map[string]string{
 		"HOME": dir, "XDG_DATA_HOME": dir, "XDG_CONFIG_HOME": dir,
-		"GATEWAY_TEST_SECRET":   strings.Repeat("not a secret ", 4),
+		"GATEWAY_TEST_SECRET":   "2f8Jq0Zs-not-a-secret-Ww3kT9bYh6",
 		"GATEWAY_TEST_URL":      "https://mcp.example.com",
 		"GATEWAY_TEST_ISSUER":   "https://login.example.com",
 		"GATEWAY_TEST_UPSTREAM": "10.0.0.7:3000",
 		"GATEWAY_TEST_NAME":     "Example gateway",
+		"GATEWAY_TEST_PROXY":    "192.0.2.7",
 		"GATEWAY_TEST_EXPIRES":  "2999-01-01T00:00:00Z",
 	} {
 		t.Setenv(name, value)

@@ -19,6 +19,7 @@ import (
 //		public_url             <url>
 //		server                 <names...>
 //		authorization_server   <urls...>
+//		resource_metadata      off
 //		scopes_supported       <scopes...>
 //		resource_name          <text>
 //		resource_documentation <url>
@@ -101,6 +102,15 @@ func addFile(b *block, d *caddyfile.Dispenser, content func(string) string) erro
 func parseAuthorizationServer(b *block, d *caddyfile.Dispenser) error {
 	urls, err := list(d)
 	b.wellKnown.AuthorizationServers = append(b.wellKnown.AuthorizationServers, urls...)
+	return err
+}
+
+func parseResourceMetadata(b *block, d *caddyfile.Dispenser) error {
+	value, err := one(d)
+	if err == nil && value != "off" {
+		err = d.Errf("resource_metadata may only be 'off', not '%s'; without it the metadata of each resource is published", value)
+	}
+	b.wellKnown.DisableMetadata = true
 	return err
 }
 

@@ -99,7 +99,7 @@ func (a *answer) WriteHeader(status int) {
 		// There is nothing to say.
 		a.mode = discard
 		header.Del("Content-Length")
-	case media == "application/json" && (a.read || ok && (!a.call.Principal.askable || a.call.Version.Modern())):
+	case media == "application/json" && (a.read || !a.call.Principal.askable || a.call.Version.Modern()):
 		a.mode = whole
 	case media == "application/json":
 		a.mode = pass
@@ -124,7 +124,9 @@ func (a *answer) WriteHeader(status int) {
 	case stream:
 		header.Del("Content-Length")
 		a.events = sse.NewScanner(a.limit)
-		a.expiry = time.AfterFunc(time.Until(a.call.Principal.Deadline()), func() { a.end(errTokenOver) })
+		if deadline := a.call.Principal.Deadline(); !deadline.IsZero() {
+			a.expiry = time.AfterFunc(time.Until(deadline), func() { a.end(errTokenOver) })
+		}
 	case whole:
 		if n, err := strconv.Atoi(header.Get("Content-Length")); err == nil && n <= a.limit {
 			a.body = make([]byte, 0, n)
@@ -269,7 +271,7 @@ func (a *answer) finish() error {
 		return nil
 	}
 	body := a.body
-	if a.read || mayHoldMethod(body) {
+	if a.read || mayDecide(body) {
 		judged, err := a.call.carry(body)
 		if err != nil {
 			a.fail("answer_malformed", err)
@@ -284,17 +286,8 @@ func (a *answer) finish() error {
 	}
 	a.mode = pass
 	a.ResponseWriter.WriteHeader(a.status)
-	_, err := a.ResponseWriter.Write(body)
+	_, err := a.ResponseWriter.Write(body) //nolint:gosec // the server's application/json
 	return err
-}
-
-// mayHoldMethod reports whether a JSON text can have a member named "method", so
-// that something in it could be a request or notification. It need not be read to
-// know that it has none: the name stands there as it is, or with an escape of one of
-// its letters, U+0064 to U+0074.
-func mayHoldMethod(text []byte) bool {
-	return bytes.Contains(text, []byte(`"method"`)) ||
-		bytes.Contains(text, []byte(`\u006`)) || bytes.Contains(text, []byte(`\u007`))
 }
 
 // end ends an event stream for a reason of the gateway's.

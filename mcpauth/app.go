@@ -4,6 +4,7 @@
 package mcpauth
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/internal/seal"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/scope"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
 )
 
 func init() {
@@ -33,12 +35,21 @@ func init() {
 type App struct {
 	// Environment names what this gateway is for, such as production. A token that
 	// names another one in its claim env is refused; one that names none is not.
-	// Default: tokens' claims are not looked at.
+	// In the environment development, and in no other, a configuration with a weak
+	// or well-known secret, or with an issuer whose name or keys have plain http
+	// URLs, is loaded with a warning instead of being refused. Placeholders are
+	// expanded when the configuration is loaded. Default: none; tokens' claims are
+	// not looked at, and the gateway is not one for development.
 	Environment string `json:"environment,omitempty"`
 
 	// Sessions bounds the table of MCP sessions (MCP 2025-03-26 to 2025-11-25).
 	// The table outlives reloads; it does not outlive the process.
 	Sessions *SessionLimits `json:"sessions,omitempty"`
+
+	// Tasks bounds the table that says whose a task is (MCP 2025-11-25, and the
+	// extension io.modelcontextprotocol/tasks of 2026-07-28). The table outlives
+	// reloads; it does not outlive the process.
+	Tasks *TaskLimits `json:"tasks,omitempty"`
 
 	shared  *shared
 	storage certmagic.Storage
@@ -68,17 +79,33 @@ type SessionLimits struct {
 	MaxPerPrincipal int `json:"max_per_principal,omitempty"`
 }
 
+// TaskLimits bound the table of tasks. A task that is no longer in it looks to its
+// owner, too, as if it did not exist.
+type TaskLimits struct {
+	// Lifetime is how long after its beginning a task can be followed, if the server
+	// does not set a shorter time. Default: 24h.
+	Lifetime caddy.Duration `json:"lifetime,omitempty"`
+
+	// Max is how many tasks there may be. One more forgets the one that nobody asked
+	// for for longest. Default: 100000.
+	Max int `json:"max,omitempty"`
+
+	// MaxPerPrincipal is the same for the tasks of one principal. Default: 1000.
+	MaxPerPrincipal int `json:"max_per_principal,omitempty"`
+}
+
 // shared is what outlives a reload.
 type shared struct {
 	sessions *state.Sessions
+	tasks    *state.Tasks
 	usage    *scope.Usage
 	secret   *seal.Secret
 	// cursors is the secret's box for them.
 	cursors *seal.Box
 }
 
-func newShared(limits state.Limits) (*shared, error) {
-	s := &shared{sessions: state.NewSessions(limits), secret: seal.NewSecret()}
+func newShared(sessions state.Limits, tasks state.TaskLimits) (*shared, error) {
+	s := &shared{sessions: state.NewSessions(sessions), tasks: state.NewTasks(tasks), secret: seal.NewSecret()}
 	var err error
 	if s.usage, err = scope.NewUsage(0); err != nil {
 		return nil, err
@@ -110,6 +137,10 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if a.Sessions == nil {
 		a.Sessions = new(SessionLimits)
 	}
+	var err error
+	if a.Environment, err = caddy.NewReplacer().ReplaceOrErr(a.Environment, true, true); err != nil {
+		return fmt.Errorf("environment: %w", err)
+	}
 	l := a.Sessions
 	for _, d := range []struct {
 		value *caddy.Duration
@@ -125,11 +156,17 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if l.MaxPerPrincipal == 0 {
 		l.MaxPerPrincipal = 1000
 	}
+	if a.Tasks == nil {
+		a.Tasks = new(TaskLimits)
+	}
+	a.Tasks.Lifetime = cmp.Or(a.Tasks.Lifetime, caddy.Duration(24*time.Hour))
+	a.Tasks.Max = cmp.Or(a.Tasks.Max, 100_000)
+	a.Tasks.MaxPerPrincipal = cmp.Or(a.Tasks.MaxPerPrincipal, 1000)
 	a.checks = make(map[string]func(time.Time) error)
 	a.now = time.Now
 	a.storage, a.logger = ctx.Storage(), ctx.Logger()
 	value, _, err := pool.LoadOrNew(sharedKey, func() (caddy.Destructor, error) {
-		return newShared(l.limits())
+		return newShared(l.limits(), a.Tasks.limits())
 	})
 	if err != nil {
 		return err
@@ -143,11 +180,14 @@ func (a *App) Provision(ctx caddy.Context) error {
 	return events.(*caddyevents.App).On("started", a)
 }
 
-// Validate refuses limits that would end every session.
+// Validate refuses limits that would end every session, or forget every task.
 func (a *App) Validate() error {
 	l := a.Sessions
 	if l.IdleTimeout < 0 || l.Lifetime < 0 || l.Max < 0 || l.MaxPerPrincipal < 0 {
 		return fmt.Errorf("the limits of sessions must be positive; leave one out for its default")
+	}
+	if t := a.Tasks; t.Lifetime < 0 || t.Max < 0 || t.MaxPerPrincipal < 0 {
+		return fmt.Errorf("the limits of tasks must be positive; leave one out for its default")
 	}
 	return nil
 }
@@ -164,6 +204,7 @@ func (a *App) Start() error {
 // there.
 func (a *App) Handle(ctx context.Context, _ caddy.Event) error {
 	a.shared.sessions.SetLimits(a.Sessions.limits())
+	a.shared.tasks.SetLimits(a.Tasks.limits())
 	if a.sealing {
 		a.loadSecret(ctx)
 	}
@@ -198,6 +239,10 @@ func (a *App) Cleanup() error {
 // SessionTable returns the table of sessions.
 func (a *App) SessionTable() *state.Sessions { return a.shared.sessions }
 
+// Development reports whether the gateway is for development alone, where what is
+// unsafe is only warned of.
+func (a *App) Development() bool { return token.Environment(a.Environment) == token.Development }
+
 // Check has /ready ask a question under a name. Modules call it in Provision.
 func (a *App) Check(name string, ready func(now time.Time) error) {
 	a.checks[name] = ready
@@ -220,6 +265,10 @@ func (l *SessionLimits) limits() state.Limits {
 		Max:      l.Max,
 		PerOwner: l.MaxPerPrincipal,
 	}
+}
+
+func (l *TaskLimits) limits() state.TaskLimits {
+	return state.TaskLimits{Life: time.Duration(l.Lifetime), Max: l.Max, PerOwner: l.MaxPerPrincipal}
 }
 
 // Interface guards

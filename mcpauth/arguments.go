@@ -22,9 +22,12 @@ func (c *Call) question(m *jsonrpc.Message, perm mcp.Permission, kind policy.Obj
 		Server:     c.Server,
 		Kind:       kind,
 		Object:     name,
-		Arguments:  func() (map[string]any, error) { return arguments(m.Params.Arguments) },
-		Claims:     c.Principal.All,
-		Client:     c.Principal.ClientID,
+		Arguments: func() (map[string]any, error) {
+			c.looked = true
+			return arguments(m.Params.Arguments)
+		},
+		Claims: c.Principal.All,
+		Client: c.Principal.ClientID,
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/jsonrpc"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/policy"
 )
 
@@ -31,6 +32,10 @@ type Call struct {
 	Messages []jsonrpc.Message
 	Batch    bool
 	Body     []byte
+	// Prefer is the address of the server's upstream that made the task which the call
+	// is about, if that is known. Upstream is that of the one the call is sent to,
+	// which mcp_proxy sets if it knows it.
+	Prefer, Upstream string
 
 	endpoint *endpoint
 	origin   string
@@ -44,11 +49,15 @@ type Call struct {
 	wanted *[]policy.Question
 	// continued are the keys of the requests whose cursors were opened.
 	continued []string
+	tasks     *state.Tasks
+	// looked is whether a rule looked at the arguments.
+	looked bool
 
 	// What mcp_proxy wants of the answer.
 	onHeader  func(status int, header http.Header) *Refusal
 	onMessage func(m *jsonrpc.Message, allowed bool) bool
 	onEvent   func(id []byte)
+	onTask    func(id jsonrpc.ID) (state.Task, bool)
 	readJSON  bool
 }
 
@@ -93,14 +102,35 @@ func (c *Call) request(r *http.Request) *http.Request {
 	return r
 }
 
-// objectName is the name or URI of what a message is about, if it is about one.
-func objectName(m *jsonrpc.Message) string {
-	for _, text := range []jsonrpc.Text{m.Params.Name, m.Params.URI, m.Params.Ref.Name, m.Params.Ref.URI} {
-		if text.Present {
-			return text.Value
-		}
+// object is what a message is about: the name or URI that is judged, whatever other
+// names it holds.
+func (c *Call) object(m *jsonrpc.Message) (policy.ObjectKind, string) {
+	method := mcp.Lookup(m.Method, mcp.Client, m.Kind, c.Version)
+	if method == nil {
+		return policy.KindNone, ""
 	}
-	return ""
+	switch method.Object {
+	case mcp.Tool, mcp.Prompt:
+		return policy.KindName, m.Params.Name.Value
+	case mcp.Resource:
+		return policy.KindURI, m.Params.URI.Value
+	case mcp.Reference:
+		if ref := &m.Params.Ref; ref.Type.Value == "ref/prompt" {
+			return policy.KindName, ref.Name.Value
+		} else if ref.Type.Value == "ref/resource" {
+			return referenceKind(ref.URI.Value), ref.URI.Value
+		}
+	default:
+	}
+	return policy.KindNone, ""
+}
+
+// referenceKind is what a resource is by the uri of a reference to it.
+func referenceKind(uri string) policy.ObjectKind {
+	if strings.Contains(uri, "{") {
+		return policy.KindTemplate
+	}
+	return policy.KindURI
 }
 
 // placeholder gives the values that the handler's documentation lists.
@@ -120,7 +150,8 @@ func (c *Call) placeholder(key string) (any, bool) {
 			return "", true
 		}
 		if key == "http.mcp.name" {
-			return objectName(&c.Messages[0]), true
+			_, name := c.object(&c.Messages[0])
+			return name, true
 		}
 		return c.Messages[0].Method, true
 	}
@@ -159,6 +190,10 @@ func (c *Call) OnMessage(f func(m *jsonrpc.Message, allowed bool) bool) { c.onMe
 // it.
 func (c *Call) OnEvent(f func(id []byte)) { c.onEvent = f }
 
+// OnTask has f tell which task was asked for by a request that is not one of the
+// call's own: its answer may come here when its stream was broken and is resumed.
+func (c *Call) OnTask(f func(id jsonrpc.ID) (state.Task, bool)) { c.onTask = f }
+
 // ReadJSON has JSON answers read even where there is nothing to filter.
 func (c *Call) ReadJSON() { c.readJSON = true }
 
@@ -185,6 +220,9 @@ func (c *Call) filters() bool {
 func (c *Call) filter() jsonrpc.Filter {
 	return jsonrpc.Filter{
 		Keep: func(list jsonrpc.List, key string) bool {
+			if list == jsonrpc.Tasks {
+				return c.mayFollow(key)
+			}
 			return c.Principal.maySee(c.Server, list, key)
 		},
 		Rewrite: c.narrowTool,

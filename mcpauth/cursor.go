@@ -126,6 +126,8 @@ func listName(list jsonrpc.List) string {
 		return "resourceTemplates"
 	case jsonrpc.Contents:
 		return "contents"
+	case jsonrpc.Tasks:
+		return "tasks"
 	default:
 		return ""
 	}

@@ -22,7 +22,8 @@ type endpoint struct {
 	id string
 	// audiences are the resource identifiers that a token for it may be for.
 	audiences []string
-	// metadata is the URL of the metadata about it (RFC 9728).
+	// metadata is the URL of the metadata about it (RFC 9728), empty if there is no
+	// issuer of tokens that it could tell of.
 	metadata string
 	// visibility says who sees the server.
 	visibility Visibility

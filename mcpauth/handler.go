@@ -10,10 +10,12 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	lru "github.com/hashicorp/golang-lru/v2"
 	"go.uber.org/zap"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/resource"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/policy"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/scope"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
@@ -27,8 +29,9 @@ func init() {
 //
 // It is an OAuth 2.1 resource server (MCP authorization; RFC 6750, RFC 9728): each
 // request needs an access token in its Authorization header, issued by one of the
-// issuers for this gateway or for the server. The token's claims give roles, and
-// the roles' grants decide on each message. What is not granted is refused, and
+// issuers for this gateway or for the server; or somebody who is believed vouches
+// for the sender, one of Caddy's authenticators or a proxy. The claims give roles,
+// and the roles' grants decide on each message. What is not granted is refused, and
 // does not reach the server; lists are reduced to what the principal may see.
 //
 // The servers' endpoints are `/servers/{name}/mcp` and, with a single server,
@@ -40,7 +43,7 @@ func init() {
 //
 // Placeholder | Description
 // ------------|------------
-// `{http.auth.user.id}` | The token's subject
+// `{http.auth.user.id}` | The principal's subject
 // `{http.auth.user.roles}` | The names of the principal's roles, separated by commas
 // `{http.auth.user.*}` | Any other claim that is text, a number or a boolean
 // `{http.mcp.server}` | The server's name
@@ -65,8 +68,17 @@ type Handler struct {
 	// may see everything of the server, and left out for others.
 	Instructions map[string]Instructions `json:"instructions,omitempty"`
 
-	// Issuers are who may issue access tokens. At least one is required.
+	// Issuers are who may issue access tokens. At least one is required, unless
+	// principals come from Authenticated or TrustedHeader.
 	Issuers []*token.Issuer `json:"issuers,omitempty"`
+
+	// Authenticated lets in whom one of Caddy's own authenticators has let in.
+	// Default: off, these users have no meaning here.
+	Authenticated *Authenticated `json:"authenticated,omitempty"`
+
+	// TrustedHeader lets in whom a proxy in front of Caddy names in a header.
+	// Default: off, no header says who somebody is.
+	TrustedHeader *TrustedHeader `json:"trusted_header,omitempty"`
 
 	// Roles say who may do what. A principal has every role whose conditions its
 	// token meets; without a role it may do nothing.
@@ -96,7 +108,8 @@ type Handler struct {
 	// of its stream, is read when it has to be. Default: 32 MiB.
 	MaxAnswer int `json:"max_answer,omitempty"`
 
-	// TokenCache is how many verified tokens are remembered. Default: 10000.
+	// TokenCache is how many verified tokens are remembered, and as many principals
+	// without a token. Default: 10000.
 	TokenCache int `json:"token_cache,omitempty"`
 
 	logger    *zap.Logger
@@ -106,6 +119,12 @@ type Handler struct {
 	verifier  *token.Verifier
 	tokens    *token.Cache[*Principal]
 	usage     *scope.Usage
+	tasks     *state.Tasks
+
+	// The sources of principals without a token, nil unless configured.
+	authenticated *voucher
+	trusted       *trusted
+	vouched       *lru.Cache[vouchedKey, *Principal]
 }
 
 // CaddyModule returns the Caddy module information.
@@ -154,27 +173,26 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.policy, err = policy.Compile(h.Roles); err != nil {
 		return err
 	}
-	if len(h.Issuers) == 0 {
-		return errors.New("no issuer of access tokens is configured; without one nobody can be let in")
-	}
-	for _, issuer := range h.Issuers {
-		if err := issuer.Provision(ctx); err != nil {
-			return fmt.Errorf("issuer %s: %w", issuer.Issuer, err)
-		}
-	}
-	if h.verifier, err = token.NewVerifier(h.Issuers, 0); err != nil {
-		return err
-	}
-	h.tokens = token.NewCache[*Principal](h.TokenCache)
-
 	loaded, err := ctx.App("mcp_gateway")
 	if err != nil {
 		return err
 	}
 	app := loaded.(*App)
+	for _, issuer := range h.Issuers {
+		if err := issuer.Provision(token.WithEnvironment(ctx, token.Environment(app.Environment))); err != nil {
+			return fmt.Errorf("issuer %s: %w", issuer.Issuer, err)
+		}
+	}
+	if err := h.provisionIdentity(); err != nil {
+		return err
+	}
+	if h.verifier, err = token.NewVerifier(h.Issuers, 0); err != nil {
+		return err
+	}
+	h.tokens = token.NewCache[*Principal](h.TokenCache)
 	app.Check("keys", h.verifier.Ready)
 	h.verifier.Environment = app.Environment
-	h.usage = app.shared.usage
+	h.usage, h.tasks = app.shared.usage, app.shared.tasks
 	for _, e := range h.endpoints {
 		e.cursors = app.shared.cursors
 	}
@@ -189,6 +207,9 @@ func (h *Handler) Validate() error {
 			return fmt.Errorf("scope %q may hold visible ASCII without quotes and backslashes only (RFC 6749 section 3.3)", scope)
 		}
 	}
+	if len(h.ScopesSupported) > 0 && len(h.Issuers) == 0 {
+		return errors.New("scopes_supported is about access tokens, and no issuer of them is configured; leave it out, or name an issuer")
+	}
 	if h.MaxBody < 0 || h.MaxAnswer < 0 || h.BodyTimeout < 0 || h.TokenCache < 0 {
 		return errors.New("max_body, max_answer, body_timeout and token_cache must be positive; leave one out for its default")
 	}
@@ -199,9 +220,12 @@ const allowedMethods = "POST, GET, DELETE, OPTIONS"
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	call := &Call{logger: h.logger}
+	call := &Call{logger: h.logger, tasks: h.tasks}
 	answered, refusal := h.admit(call, w, r)
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if call.Principal != nil {
+		call.Principal.show(repl)
+	}
 	repl.Map(call.placeholder)
 	if refusal != nil {
 		call.reason = refusal.Reason
@@ -218,6 +242,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return nil
 	}
 	conceal(r.Header)
+	h.trusted.forget(r.Header)
 	// The server ends the context of each request when it is over, and ours with
 	// it; to do so here would only be done twice.
 	ctx, cancel := context.WithCancelCause(r.Context())
@@ -316,7 +341,8 @@ func (h *Handler) log(r *http.Request, c *Call, f *Refusal) {
 	}
 	if len(c.Messages) == 1 {
 		m := &c.Messages[0]
-		fields = append(fields, zap.String("method", clip(m.Method)), zap.String("name", clip(objectName(m))))
+		_, name := c.object(m)
+		fields = append(fields, zap.String("method", clip(m.Method)), zap.String("name", clip(name)))
 	}
 	if c.rule != nil {
 		fields = append(fields, zap.String("role", c.rule.Role), zap.String("rule", c.rule.Source))

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"go.uber.org/zap"
-
 	"github.com/caddymcp/caddy-mcp-gateway/internal/jsonrpc"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/policy"
@@ -53,11 +51,13 @@ func (c *Call) judgeMessage(m *jsonrpc.Message) *Refusal {
 		return refuse(http.StatusBadRequest, jsonrpc.CodeInvalidRequest, "batch_initialize", "initialize must not be in a batch")
 	}
 	if m.Params.Task {
-		return c.invalid(m, "task", "tasks are not carried")
+		if refusal := c.judgeTasking(m); refusal != nil {
+			return refusal
+		}
 	}
 	switch method.Object {
 	case mcp.NoObject:
-		if method.List != jsonrpc.NoList {
+		if method.List != jsonrpc.NoList && method.List != jsonrpc.Tasks {
 			return nil // judged item by item
 		}
 		return c.judgeServer(m, method.Permission)
@@ -65,7 +65,10 @@ func (c *Call) judgeMessage(m *jsonrpc.Message) *Refusal {
 		if !m.Params.Name.Present {
 			return c.invalid(m, "name_missing", "params.name is missing")
 		}
-		return c.judgeObject(m, method.Object, method.Permission, policy.KindName, m.Params.Name.Value)
+		if refusal := c.judgeObject(m, method.Object, method.Permission, policy.KindName, m.Params.Name.Value); refusal != nil {
+			return refusal
+		}
+		return c.withoutTasks(m)
 	case mcp.Resource:
 		if !m.Params.URI.Present {
 			return c.invalid(m, "uri_missing", "params.uri is missing")
@@ -75,6 +78,8 @@ func (c *Call) judgeMessage(m *jsonrpc.Message) *Refusal {
 		return c.judgeReference(m, method.Permission)
 	case mcp.Subscription:
 		return c.narrow(m)
+	case mcp.Task:
+		return c.judgeTask(m, method.Permission)
 	default:
 		return unknownMethod(m, c.Version)
 	}
@@ -119,10 +124,7 @@ func (c *Call) judgeReference(m *jsonrpc.Message, perm mcp.Permission) *Refusal 
 		}
 		return c.judgeObject(m, mcp.Prompt, perm, policy.KindName, ref.Name.Value)
 	case ref.Type.Value == "ref/resource" && ref.URI.Present && !ref.Name.Present:
-		kind := policy.KindURI
-		if strings.Contains(ref.URI.Value, "{") {
-			kind = policy.KindTemplate
-		}
+		kind := referenceKind(ref.URI.Value)
 		if refusal := c.judgeObject(m, mcp.Resource, mcp.ResourcesRead, kind, ref.URI.Value); refusal != nil {
 			return refusal
 		}
@@ -137,6 +139,9 @@ func (c *Call) narrow(m *jsonrpc.Message) *Refusal {
 	p, asked := c.Principal, m.Params.Notifications
 	if !asked.Present {
 		return c.invalid(m, "notifications_missing", "params.notifications is missing")
+	}
+	if len(asked.TaskIDs) > 0 && !m.Params.Meta.Declared.Tasks {
+		return undeclaredTasks(m)
 	}
 	if c.wanted != nil {
 		return nil // what is not allowed is left out, not refused
@@ -153,11 +158,17 @@ func (c *Call) narrow(m *jsonrpc.Message) *Refusal {
 			allowed.ResourceSubscriptions = append(allowed.ResourceSubscriptions, uri)
 		}
 	}
-	if !asked.Unknown && len(asked.TaskIDs) == 0 &&
+	for _, id := range asked.TaskIDs {
+		if c.mayFollow(id) {
+			allowed.TaskIDs = append(allowed.TaskIDs, id)
+		}
+	}
+	if !asked.Unknown &&
 		asked.ToolsListChanged == allowed.ToolsListChanged &&
 		asked.PromptsListChanged == allowed.PromptsListChanged &&
 		asked.ResourcesListChanged == allowed.ResourcesListChanged &&
-		slices.Equal(asked.ResourceSubscriptions, allowed.ResourceSubscriptions) {
+		slices.Equal(asked.ResourceSubscriptions, allowed.ResourceSubscriptions) &&
+		slices.Equal(asked.TaskIDs, allowed.TaskIDs) {
 		return nil
 	}
 	return c.forward(m.AppendNarrowed(make([]byte, 0, len(c.Body)), c.Body, allowed))
@@ -181,7 +192,7 @@ func (c *Call) carry(body []byte) (verdict, error) {
 	var out [][]byte
 	for i := range messages {
 		m := &messages[i]
-		allowed := c.mayReceive(m)
+		allowed, refusal := c.mayReceive(m), c.judgeResult(m)
 		if c.onMessage != nil {
 			allowed = c.onMessage(m, allowed)
 		}
@@ -200,9 +211,8 @@ func (c *Call) carry(body []byte) (verdict, error) {
 			if c.tellsCursor(m) {
 				sent = jsonrpc.AppendError(nil, m.ID, jsonrpc.CodeInvalidParams, "the server does not go on with this list: begin it again", "reason", "cursor")
 			}
-			if !c.mayBeAsked(m.Result.Asks) {
-				c.logger.Error("input request of the server is not allowed", zap.String("server", c.Server), zap.Strings("methods", m.Result.Asks))
-				sent = jsonrpc.AppendError(nil, m.ID, mcp.CodeForbidden, "the server asks for what it may not", "reason", "input_forbidden")
+			if refusal != nil {
+				sent = jsonrpc.AppendError(nil, m.ID, refusal.Code, refusal.Message, "reason", refusal.Reason)
 			}
 		}
 		out = append(out, sent)
@@ -239,19 +249,6 @@ func (c *Call) filterFor(m *jsonrpc.Message, body []byte) (jsonrpc.Filter, bool,
 	return f, !all || cursor.Present || told != nil, nil
 }
 
-// mayBeAsked decides whether a server may have these methods answered by the
-// principal's client. In a result they are those that were requests of the server in
-// the revisions before.
-func (c *Call) mayBeAsked(methods []string) bool {
-	for _, name := range methods {
-		method := mcp.Lookup(name, mcp.Server, jsonrpc.Request, mcp.V20251125)
-		if method == nil || !c.Principal.may(method.Permission, c.Server, policy.KindNone, "") {
-			return false
-		}
-	}
-	return true
-}
-
 // mayReceive decides whether the principal's client may be sent a request or
 // notification of the server.
 func (c *Call) mayReceive(m *jsonrpc.Message) bool {
@@ -263,8 +260,13 @@ func (c *Call) mayReceive(m *jsonrpc.Message) bool {
 		return false
 	}
 	switch {
+	case m.Params.Task:
+		// A task that the client hosts for the server: nobody could follow it.
+		return false
 	case method.Permission == mcp.PermissionNone:
 		return true
+	case method.Object == mcp.Task:
+		return c.mayFollow(m.Params.TaskID.Value) && c.mayBeAsked(m.Params.Asks)
 	case method.Object == mcp.Resource:
 		return c.Principal.may(method.Permission, c.Server, policy.KindURI, m.Params.URI.Value)
 	}

@@ -2,8 +2,8 @@ package mcpauth
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
-	"path"
 	"slices"
 
 	"github.com/caddyserver/caddy/v2"
@@ -11,6 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/policy"
 )
 
 func init() {
@@ -29,7 +30,10 @@ type Match struct {
 	Methods []string `json:"methods,omitempty"`
 
 	// Names are names of tools and prompts, or URIs of resources, as the request
-	// has them. `*` stands for any text without a slash.
+	// has them; exact, or globs by the rules of a role's objects: `*` stands for any
+	// text without a slash, `**` for any text, `\*` for a star. A URI that could be
+	// read in two ways matches no glob but `**`. A request that is about no object
+	// matches `**` alone.
 	Names []string `json:"names,omitempty"`
 
 	// Servers are the servers' names.
@@ -40,6 +44,8 @@ type Match struct {
 
 	// Permissions are those that the request needs, such as tools.execute.
 	Permissions []string `json:"permissions,omitempty"`
+
+	names []*policy.Pattern
 }
 
 // CaddyModule returns the Caddy module information.
@@ -50,6 +56,18 @@ func (Match) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
+// Provision compiles the names.
+func (m *Match) Provision(caddy.Context) error {
+	m.names = make([]*policy.Pattern, len(m.Names))
+	for i, name := range m.Names {
+		var err error
+		if m.names[i], err = policy.NewPattern(name); err != nil {
+			return fmt.Errorf("name %q: %w", name, err)
+		}
+	}
+	return nil
+}
+
 // Validate refuses what could never match.
 func (m Match) Validate() error {
 	if len(m.Methods)+len(m.Names)+len(m.Servers)+len(m.Roles)+len(m.Permissions) == 0 {
@@ -58,11 +76,6 @@ func (m Match) Validate() error {
 	for _, name := range m.Permissions {
 		if _, ok := mcp.ParsePermission(name); !ok {
 			return errors.New("unknown permission " + name)
-		}
-	}
-	for _, pattern := range m.Names {
-		if _, err := path.Match(pattern, ""); err != nil {
-			return errors.New("malformed name pattern " + pattern)
 		}
 	}
 	return nil
@@ -129,11 +142,11 @@ func (m Match) matchMessage(call *Call, i int) bool {
 	if len(m.Methods) > 0 && !slices.Contains(m.Methods, message.Method) {
 		return false
 	}
-	if len(m.Names) > 0 && !slices.ContainsFunc(m.Names, func(pattern string) bool {
-		matched, _ := path.Match(pattern, objectName(message))
-		return matched
-	}) {
-		return false
+	if len(m.Names) > 0 {
+		kind, name := call.object(message)
+		if !slices.ContainsFunc(m.names, func(p *policy.Pattern) bool { return p.Match(kind, name) }) {
+			return false
+		}
 	}
 	if len(m.Permissions) == 0 {
 		return true
@@ -144,6 +157,7 @@ func (m Match) matchMessage(call *Call, i int) bool {
 
 // Interface guards
 var (
+	_ caddy.Provisioner                 = (*Match)(nil)
 	_ caddy.Validator                   = (*Match)(nil)
 	_ caddyfile.Unmarshaler             = (*Match)(nil)
 	_ caddyhttp.RequestMatcherWithError = (*Match)(nil)

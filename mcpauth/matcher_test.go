@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
@@ -40,6 +41,9 @@ func TestMatch(t *testing.T) {
 			if err := m.UnmarshalCaddyfile(caddyfile.NewTestDispenser(source)); err != nil {
 				t.Fatal(err)
 			}
+			if err := m.Provision(caddy.Context{}); err != nil {
+				t.Fatal(err)
+			}
 			if err := m.Validate(); err != nil {
 				t.Fatal(err)
 			}
@@ -49,6 +53,49 @@ func TestMatch(t *testing.T) {
 				t.Errorf("%v %v, want %v", got, err, want)
 			}
 		})
+	}
+}
+
+// Names are matched by the policy's own globs, and what is matched is what is judged.
+func TestMatchNames(t *testing.T) {
+	tool := `"method":"tools/call","params":{"name":"a/b","uri":"file:///pub/a"}`
+	for _, tc := range []struct {
+		pattern, message string
+		want             bool
+	}{
+		{"*", tool, false},
+		{"**", tool, true},
+		{"a/*", tool, true},
+		{"a/?", tool, false},
+		{"a/[b]", tool, false},
+		{"file:///pub/*", tool, false},
+		{"file:///pub/*", `"method":"resources/read","params":{"uri":"file:///pub/a"}`, true},
+		{"file:///pub/*", `"method":"resources/read","params":{"uri":"file:///pub/a/b"}`, false},
+		{"file:///pub/**", `"method":"resources/read","params":{"uri":"file:///pub/a/b"}`, true},
+		{"file:///pub/**", `"method":"resources/read","params":{"uri":"file:///pub/../b"}`, false},
+		{"file:///pub/**", `"method":"resources/subscribe","params":{"uri":"file:///pub/a"}`, true},
+		// A second name is no way past the matcher.
+		{"file:///pub/**", `"method":"resources/read","params":{"name":"x","uri":"file:///pub/a"}`, true},
+		{"x", `"method":"resources/read","params":{"name":"x","uri":"file:///pub/a"}`, false},
+		{"db:*", `"method":"completion/complete","params":{"name":"x","ref":{"type":"ref/resource","uri":"db:{id}"}}`, true},
+		{"db:*", `"method":"completion/complete","params":{"ref":{"type":"ref/resource","uri":"db:{+id}"}}`, false},
+		{"open*", `"method":"completion/complete","params":{"ref":{"type":"ref/prompt","name":"open"}}`, true},
+		{"*", `"method":"tools/list"`, false},
+		{"**", `"method":"tools/list"`, true},
+	} {
+		messages, _, err := jsonrpc.Read([]byte(`{"jsonrpc":"2.0","id":1,` + tc.message + `}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := &Match{Names: []string{tc.pattern}}
+		if err := m.Provision(caddy.Context{}); err != nil {
+			t.Fatal(err)
+		}
+		r := prepared(httptest.NewRequest(http.MethodPost, "/mcp", nil))
+		caddyhttp.SetVar(r.Context(), callVar, &Call{Version: mcp.V20251125, Messages: messages, Principal: &Principal{}})
+		if got, err := m.MatchWithError(r); err != nil || got != tc.want {
+			t.Errorf("%s matches %s: %v %v", tc.pattern, tc.message, got, err)
+		}
 	}
 }
 
@@ -62,9 +109,14 @@ func TestMatchWithoutAuth(t *testing.T) {
 }
 
 func TestMatchRefuses(t *testing.T) {
-	for _, m := range []Match{{}, {Permissions: []string{"tools.run"}}, {Names: []string{"a["}}} {
+	for _, m := range []Match{{}, {Permissions: []string{"tools.run"}}} {
 		if m.Validate() == nil {
 			t.Errorf("%+v is accepted", m)
+		}
+	}
+	for _, name := range []string{"", "\xff", "*" + strings.Repeat("a", 2000)} {
+		if err := (&Match{Names: []string{name}}).Provision(caddy.Context{}); err == nil {
+			t.Errorf("%.20q is accepted", name)
 		}
 	}
 	for _, source := range []string{"mcp {\n tool x\n}", "mcp {\n server\n}"} {

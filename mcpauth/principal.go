@@ -16,8 +16,9 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
 )
 
-// Principal is who a token speaks for at one server, and the roles that gives. It is
-// shared by all requests with that token to that server and does not change.
+// Principal is who a token speaks for at one server, or who was vouched for otherwise,
+// and the roles that gives. It is shared by all requests with that token to that
+// server and does not change.
 type Principal struct {
 	*token.Claims
 	// Roles are the names of the roles, sorted.
@@ -28,9 +29,11 @@ type Principal struct {
 
 	policy *policy.Policy
 	set    policy.RoleSet
+	// vouched is whether it has no token.
+	vouched bool
 	// What is asked of nearly every answer: whether a list needs a filter, and
 	// whether the server may ask the client for anything that it can.
-	seesAll [jsonrpc.Contents + 1]bool
+	seesAll [jsonrpc.Tasks + 1]bool
 	askable bool
 }
 
@@ -142,10 +145,11 @@ func (h *Handler) authenticate(r *http.Request, e *endpoint, now time.Time) (*Pr
 		refusal.challenge = e.challenge("invalid_request", refusal.Message, nil)
 		return nil, refusal
 	}
-	if raw == "" {
-		refusal = refuse(http.StatusUnauthorized, mcp.CodeUnauthorized, "token_missing", "an access token is needed")
-		refusal.challenge = e.challenge("", "", h.ScopesSupported)
-		return nil, refusal
+	if p, refusal := h.vouch(r, e, raw != ""); p != nil || refusal != nil {
+		return p, refusal
+	}
+	if raw == "" || len(h.Issuers) == 0 {
+		return nil, h.tokenMissing(e)
 	}
 	if p, ok := h.tokens.Get(raw, e.server, now); ok {
 		return p, nil

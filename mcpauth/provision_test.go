@@ -142,6 +142,9 @@ func TestAppDefaults(t *testing.T) {
 	if got, want := a.Sessions.limits(), (state.Limits{Idle: 30 * time.Minute, Life: 24 * time.Hour, Max: 100_000, PerOwner: 1000}); got != want {
 		t.Errorf("limits %+v, expected %+v", got, want)
 	}
+	if got, want := a.Tasks.limits(), (state.TaskLimits{Life: 24 * time.Hour, Max: 100_000, PerOwner: 1000}); got != want {
+		t.Errorf("limits of tasks %+v, expected %+v", got, want)
+	}
 	b, _ := newApp(t, &SessionLimits{Max: 7})
 	defer func() { _ = b.Cleanup() }()
 	if got, want := b.Sessions.limits(), (state.Limits{Idle: 30 * time.Minute, Life: 24 * time.Hour, Max: 7, PerOwner: 1000}); got != want {
@@ -150,8 +153,16 @@ func TestAppDefaults(t *testing.T) {
 }
 
 func TestAppRefusesNegativeLimits(t *testing.T) {
-	for _, l := range []SessionLimits{{IdleTimeout: -1}, {Lifetime: -1}, {Max: -1}, {MaxPerPrincipal: -1}} {
-		text, err := json.Marshal(App{Sessions: &l})
+	for _, app := range []*App{
+		{Sessions: &SessionLimits{IdleTimeout: -1}},
+		{Sessions: &SessionLimits{Lifetime: -1}},
+		{Sessions: &SessionLimits{Max: -1}},
+		{Sessions: &SessionLimits{MaxPerPrincipal: -1}},
+		{Tasks: &TaskLimits{Lifetime: -1}},
+		{Tasks: &TaskLimits{Max: -1}},
+		{Tasks: &TaskLimits{MaxPerPrincipal: -1}},
+	} {
+		text, err := json.Marshal(app)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -255,6 +255,8 @@ func (c *Call) checkModern(r *http.Request, m *jsonrpc.Message, header string) *
 		named = m.Params.Name
 	case "uri":
 		named = m.Params.URI
+	case "taskId":
+		named = m.Params.TaskID
 	default:
 		return nil
 	}

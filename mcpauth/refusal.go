@@ -85,7 +85,12 @@ func (e *endpoint) challenge(code, description string, scopes []string) string {
 	if len(scopes) > 0 {
 		b.WriteString(`scope="` + strings.Join(scopes, " ") + `", `)
 	}
-	b.WriteString(`resource_metadata="` + e.metadata + `"`)
+	if e.metadata == "" {
+		// A challenge needs a parameter, and a client nothing to follow.
+		b.WriteString(`realm="` + e.audiences[0] + `"`)
+	} else {
+		b.WriteString(`resource_metadata="` + e.metadata + `"`)
+	}
 	return b.String()
 }
 
@@ -120,6 +125,8 @@ func unknownObject(m *jsonrpc.Message, object mcp.Object, v mcp.Version, name st
 		f.Message = "Unknown tool: " + name
 	case mcp.Prompt:
 		f.Message = "Unknown prompt: " + name
+	case mcp.Task:
+		f.Message = "Task not found"
 	default:
 		f.Message = "Resource not found"
 		f.data = []any{"uri", name}

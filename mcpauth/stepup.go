@@ -29,6 +29,9 @@ func (c *Call) mayServer(perm mcp.Permission) bool {
 // "recommended approach").
 func (c *Call) stepUp() []string {
 	p := c.Principal
+	if p.vouched {
+		return nil
+	}
 	asked, ok := c.wants()
 	if !ok {
 		return nil

@@ -64,6 +64,7 @@ func (x *exchange) carry(w http.ResponseWriter, next caddyhttp.Handler) error {
 	x.call.OnMessage(x.message)
 	if x.session != nil {
 		x.call.OnEvent(x.session.Relayed)
+		x.call.OnTask(x.session.TaskOf)
 	}
 	err := x.server.proxy.ServeHTTP(w, x.request, next)
 	var unreached reverseproxy.DialError

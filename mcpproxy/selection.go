@@ -17,7 +17,8 @@ func init() {
 // SessionSelection selects, for a request of an MCP session, the upstream that
 // made the session, and no other: the others do not know it. When it is not
 // available, the client is told that its session is unknown, and begins another.
-// All other requests are left to another policy.
+// A request about a task, without a session, goes to the upstream that made the task
+// if that is available. All other requests are left to another policy.
 //
 // A hash of the session id could not do this, because the request that begins a
 // session has none. Outside mcp_proxy the policy leaves every request to the
@@ -58,19 +59,34 @@ func (s *SessionSelection) Provision(ctx caddy.Context) error {
 // Select implements reverseproxy.Selector.
 func (s *SessionSelection) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http.ResponseWriter) *reverseproxy.Upstream {
 	x, _ := caddyhttp.GetVar(r.Context(), exchangeVar).(*exchange)
-	if x == nil || x.session == nil || x.session.Upstream == "" {
-		selected := s.fallback.Select(pool, r, w)
-		if x != nil && selected != nil {
-			x.chosen = selected.String()
-		}
-		return selected
+	if x != nil && x.session != nil && x.session.Upstream != "" {
+		upstream := available(pool, x.session.Upstream)
+		x.gone = upstream == nil
+		return upstream
 	}
+	var selected *reverseproxy.Upstream
+	if x != nil && x.call != nil && x.chosen == "" { // not when it is tried again
+		selected = available(pool, x.call.Prefer)
+	}
+	if selected == nil {
+		selected = s.fallback.Select(pool, r, w)
+	}
+	if x != nil && selected != nil {
+		x.chosen = selected.String()
+		if x.call != nil {
+			x.call.Upstream = x.chosen
+		}
+	}
+	return selected
+}
+
+// available returns the upstream of that address, nil when it can't be sent anything.
+func available(pool reverseproxy.UpstreamPool, address string) *reverseproxy.Upstream {
 	for _, upstream := range pool {
-		if upstream.String() == x.session.Upstream && upstream.Available() {
+		if upstream.String() == address && upstream.Available() {
 			return upstream
 		}
 	}
-	x.gone = true
 	return nil
 }
 

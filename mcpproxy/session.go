@@ -88,6 +88,9 @@ func (x *exchange) check() *mcpauth.Refusal {
 				return call.Refuse(http.StatusBadRequest, jsonrpc.CodeInvalidRequest, "id_in_use", "a request with this id has not been answered yet")
 			}
 			x.begun = append(x.begun, m.ID)
+			if task, ok := call.Tasking(m); ok {
+				x.session.Tasking(m.ID, task)
+			}
 		default:
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -58,6 +59,10 @@ type Handler struct {
 	// need at least one to log in. Default: none, the member is left out.
 	AuthorizationServers []string `json:"authorization_servers,omitempty"`
 
+	// Whether there is no metadata of resources, because they take no access
+	// tokens: its paths are answered with 404. Default: false.
+	DisableMetadata bool `json:"disable_metadata,omitempty"`
+
 	// The scopes that a client should ask for at first (RFC 9728,
 	// `scopes_supported`): the fewest that are of use, not all there are.
 	// Default: none, the member is left out.
@@ -95,6 +100,8 @@ type Handler struct {
 	documents map[string]*document
 	metadata  string // the path of the metadata of the gateway as a whole
 	ready     readiness
+	// development is whether authorization servers without TLS may be published.
+	development bool
 }
 
 // CaddyModule returns the Caddy module information.
@@ -118,11 +125,20 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		}
 		h.ready = ready
 	}
+	if slices.ContainsFunc(h.AuthorizationServers, func(url string) bool { return !strings.HasPrefix(url, "https://") }) {
+		if app, err := ctx.App("mcp_gateway"); err == nil {
+			e, ok := app.(environment)
+			h.development = ok && e.Development()
+		}
+	}
 	return h.render(ctx.Logger(), time.Now())
 }
 
 // Validate checks what the documents do not depend on.
 func (h *Handler) Validate() error {
+	if h.DisableMetadata && len(h.AuthorizationServers) > 0 {
+		return errors.New("authorization_servers are published in the metadata of resources, which is disabled; leave one of the two out")
+	}
 	if h.MaxAge < 0 {
 		return errors.New("max_age must not be negative; write a duration such as 1h")
 	}

@@ -247,6 +247,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"unset issuer", `{"disable_health": true, "public_url": "https://h", "authorization_servers": ["{env.WELLKNOWN_TEST_UNSET}"]}`, "authorization_servers"},
 		{"issuer with query", `{"disable_health": true, "public_url": "https://h", "authorization_servers": ["https://i?x"]}`, "authorization_servers"},
 		{"http issuer", `{"disable_health": true, "public_url": "https://h", "authorization_servers": ["http://i"]}`, "https://"},
+		{"issuer without metadata", `{"disable_health": true, "public_url": "https://h", "authorization_servers": ["https://i"], "disable_metadata": true}`, "leave one of the two out"},
 		{"scopes in one string", `{"disable_health": true, "public_url": "https://h", "scopes_supported": ["a b"]}`, "scopes_supported"},
 		{"empty scope", `{"disable_health": true, "public_url": "https://h", "scopes_supported": [""]}`, "scopes_supported"},
 		{"bad documentation", `{"disable_health": true, "public_url": "https://h", "resource_documentation": "docs"}`, "resource_documentation"},

@@ -165,8 +165,26 @@ func TestCheckIssuer(t *testing.T) {
 		"http://127.0.0.1:9000/realm": true, "http://localhost": true,
 		"http://login.example.com": false, "ftp://localhost": false, "https://u@h": false, "https://h#": false, "https:///x": false, "": false, "https://h\n": false,
 	} {
-		if err := checkIssuer(issuer); (err == nil) != ok {
+		if err := checkIssuer(issuer, false); (err == nil) != ok {
 			t.Errorf("%q: error %v", issuer, err)
 		}
+		if err := checkIssuer(issuer, true); (err == nil) != (ok || issuer == "http://login.example.com") {
+			t.Errorf("%q in development: error %v", issuer, err)
+		}
+	}
+}
+
+// Where no access tokens are taken, every path of metadata is a plain 404, as it is
+// for a resource that does not exist.
+func TestDisabledMetadata(t *testing.T) {
+	h := newHandler(t, &Handler{PublicURL: "https://mcp.example.com", Servers: []string{"a"}, DisableMetadata: true}, nil)
+	for _, path := range []string{"", "/mcp", "/servers/a/mcp", "/servers/b/mcp"} {
+		resp, body := get(t, h, "http://x/.well-known/oauth-protected-resource"+path)
+		if resp.StatusCode != http.StatusNotFound || resp.Header.Get("Access-Control-Allow-Origin") != "*" || resp.Header.Get("Cache-Control") != "no-store" || body != "" {
+			t.Errorf("%s: got %d %v %s", path, resp.StatusCode, resp.Header, body)
+		}
+	}
+	if resp, _ := get(t, h, "http://x/health"); resp.StatusCode != http.StatusOK {
+		t.Errorf("health: %d", resp.StatusCode)
 	}
 }

@@ -196,6 +196,33 @@ const template = `{
 		when groups scoped
 		allow tools.execute main/ok
 	}
+	role worker {
+		when groups worker
+		allow tools.execute main/ok
+		allow tools.execute main/db_*
+		allow tasks.read main other
+		allow tasks.write main other
+		allow client.elicitation main
+	}
+	role follower {
+		when groups follower
+		allow tools.execute main/ok
+		allow tasks.read main
+	}
+	role lapsed {
+		when groups lapsed
+		allow tools.execute main/db_*
+		allow tasks.read main
+		allow tasks.write main
+	}
+	role limited {
+		when groups limited
+		allow tools.execute main/ok {
+			if "args.limit <= 10"
+		}
+		allow tasks.read main
+		allow tasks.write main
+	}
 	role empty {
 		when groups empty
 		allow tools.execute nowhere/ok

@@ -70,9 +70,25 @@ func TestObjects(t *testing.T) {
 		{"C8 a filter in another case", listen(`{"resourceSubscriptions":[],"ResourceSubscriptions":["file:///secret/b"]}`), caseVariant},
 		{"C8 a filter twice", listen(`{"resourceSubscriptions":[],"resourceSubscriptions":["file:///secret/b"]}`), duplicate},
 		{"C8 a filter that is no list", listen(`{"resourceSubscriptions":"file:///secret/b"}`), wrongType},
-		{"C9 a call as a task", as("tools/call", `{"name":"ok","task":{}}`, v2511), want{400, -32602, "task"}},
-		{"C9 a call as a task that is null", as("tools/call", `{"name":"ok","task":null}`, v2511), want{400, -32602, "task"}},
-		{"C9 tasks/list", as("tasks/list", `{}`, v2511), unknownMethod},
+		{"C9 a call as a task", as("tools/call", `{"name":"ok","task":{}}`, v2511), notAllowed},
+		{"C9 a call as a task that is null", as("tools/call", `{"name":"ok","task":null}`, v2511), notAllowed},
+		{"C9 a call as a task, escaped", as("tools/call", `{"name":"ok","t\u0061sk":{}}`, v2511), notAllowed},
+		{"C9 a call as a task in another case", as("tools/call", `{"name":"ok","Task":{}}`, v2511), caseVariant},
+		{"C9 a call of a forbidden tool as a task", post(t, worker, call("1", "tools/call", `{"name":"admin","task":{}}`), v2511), notFound},
+		{"C9 a call as a task, by who may only follow them", post(t, follower, call("1", "tools/call", `{"name":"ok","task":{}}`), v2511), notAllowed},
+		{"C9 a call as a task, modern", post(t, alice, modern("tools/call", `"name":"ok","task":{}`), modernHeaders("tools/call", "ok")...), notAllowed},
+		{"C9 a call as a task before there were any", post(t, worker, call("1", "tools/call", `{"name":"ok","task":{}}`), "MCP-Protocol-Version: 2025-06-18"), want{400, -32602, "task"}},
+		{"C9 a call as a task without a version", post(t, worker, call("1", "tools/call", `{"name":"ok","task":{}}`)), want{400, -32602, "task"}},
+		{"C9 a prompt as a task", post(t, root, call("1", "prompts/get", `{"name":"open","task":{}}`), v2511), want{400, -32602, "task"}},
+		{"C9 tasks/list", as("tasks/list", `{}`, v2511), notAllowed},
+		{"C9 tasks/get", as("tasks/get", `{"taskId":"x"}`, v2511), notAllowed},
+		{"C9 tasks/result", as("tasks/result", `{"taskId":"x"}`, v2511), notAllowed},
+		{"C9 tasks/cancel", as("tasks/cancel", `{"taskId":"x"}`, v2511), notAllowed},
+		{"C9 tasks/cancel, by who may only follow them", post(t, follower, call("1", "tasks/cancel", `{"taskId":"x"}`), v2511), notAllowed},
+		{"C9 tasks/get before there were any", post(t, worker, call("1", "tasks/get", `{"taskId":"x"}`), "MCP-Protocol-Version: 2025-06-18"), unknownMethod},
+		{"C9 tasks/update, modern", post(t, alice, modern("tasks/update", `"taskId":"x","inputResponses":{}`), modernHeaders("tasks/update", "x")...), notAllowed},
+		{"C9 tasks/list, modern", post(t, root, modern("tasks/list", ""), modernHeaders("tasks/list", "")...), unknownModern},
+		{"C9 tasks/result, modern", post(t, root, modern("tasks/result", `"taskId":"x"`), modernHeaders("tasks/result", "x")...), unknownModern},
 		{"C10 no token", post(t, alice, callTool("ok")).without("Authorization"), want{401, 40100, "token_missing"}},
 		{"C11 a scope is missing", withScope("mcp:read"), insufficient},
 		{"C11 no scope at all", withScope(nil), insufficient},
@@ -192,7 +208,7 @@ func TestNarrowing(t *testing.T) {
 					w.Header().Set("Content-Type", "text/event-stream")
 					fmt.Fprint(w, event(`{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"notifications":`+string(m.Params.Notifications)+`}}`))
 				})
-				body := modern("subscriptions/listen", `"notifications":`+asked)
+				body := withTasks(modern("subscriptions/listen", `"notifications":`+asked))
 				r := w.send(t, post(t, alice, body, modernHeaders("subscriptions/listen", "")...)).ok(t)
 				const narrowed = `{"toolsListChanged":true,"resourceSubscriptions":["file:///pub/a"]}`
 				got := up.one(t)

@@ -20,6 +20,8 @@ func FuzzRead(f *testing.F) {
 		`[{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}]`,
 		`{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"file:///a","_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}`,
 		`{"jsonrpc":"2.0","id":1,"method":"completion/complete","params":{"ref":{"type":"ref/prompt","name":"p"}}}`,
+		withCapabilities(`{"roots":{},"sampling":null,"extensions":{"io.modelcontextprotocol/tasks":{},"a":{}}}`),
+		withCapabilities(`{"elicitation":{},"extensions":{"a":{}, "io.modelcontextprotocol/ta\u017fks":{}}}`),
 		"\ufeff{}", `{}{}`, `[]`, `null`, `{"a":"\ud800"}`,
 	} {
 		f.Add([]byte(seed))
@@ -89,6 +91,9 @@ func agree(t *testing.T, m Message, raw []byte) {
 			Name, URI, Cursor, TaskID string
 			Arguments                 json.RawMessage
 			Ref                       struct{ Type, Name, URI string }
+			Meta                      struct {
+				Capabilities capabilitiesOfAny `json:"io.modelcontextprotocol/clientCapabilities"`
+			} `json:"_meta"`
 		}
 	}
 	if err := json.Unmarshal(raw, &folding); err != nil {
@@ -120,6 +125,51 @@ func agree(t *testing.T, m Message, raw []byte) {
 	if name, _ := exact.Params["name"].(string); name != m.Params.Name.Value {
 		t.Errorf("name: read %q, an exact reader sees %q", m.Params.Name.Value, name)
 	}
+	declared := m.Params.Meta.Declared
+	declared.tasks = span{}
+	if theirs := folding.Params.Meta.Capabilities.Declared; declared != theirs {
+		t.Errorf("read %+v, encoding/json sees %+v", declared, theirs)
+	}
+	if declared.Tasks {
+		without := m.AppendWithoutTasks(nil, append(bytes.Repeat([]byte{' '}, m.offset), m.Raw...))
+		again, _, err := Read(without)
+		if err != nil || again[0].Params.Meta.Declared.Tasks {
+			t.Errorf("without the extension: %v %s", err, without)
+		}
+	}
+}
+
+// capabilitiesOfAny takes for declared what is an object, whatever else is around it.
+type capabilitiesOfAny struct{ Declared }
+
+func (c *capabilitiesOfAny) UnmarshalJSON(text []byte) error {
+	var capabilities struct {
+		Roots, Sampling, Elicitation any
+		Extensions                   json.RawMessage
+	}
+	if text[0] != '{' {
+		return nil
+	}
+	if err := json.Unmarshal(text, &capabilities); err != nil {
+		return err
+	}
+	isObject := func(value any) bool {
+		_, ok := value.(map[string]any)
+		return ok
+	}
+	c.Declared = Declared{
+		Roots: isObject(capabilities.Roots), Sampling: isObject(capabilities.Sampling), Elicitation: isObject(capabilities.Elicitation),
+	}
+	if len(capabilities.Extensions) > 0 && capabilities.Extensions[0] == '{' {
+		var extensions struct {
+			Tasks any `json:"io.modelcontextprotocol/tasks"`
+		}
+		if err := json.Unmarshal(capabilities.Extensions, &extensions); err != nil {
+			return err
+		}
+		c.Tasks = isObject(extensions.Tasks)
+	}
+	return nil
 }
 
 // FuzzFilter holds a filtered answer against encoding/json: no list of it may hold
@@ -149,6 +199,7 @@ func FuzzFilter(f *testing.F) {
 			Tools, Prompts      []struct{ Name string }
 			Resources, Contents []struct{ URI string }
 			ResourceTemplates   []struct{ URITemplate string }
+			Tasks               []struct{ TaskID string }
 			CacheScope          any
 		}
 		var told struct{ Result map[string]json.RawMessage }
@@ -175,6 +226,9 @@ func FuzzFilter(f *testing.F) {
 		for _, x := range lists.ResourceTemplates {
 			keys = append(keys, x.URITemplate)
 		}
+		for _, x := range lists.Tasks {
+			keys = append(keys, x.TaskID)
+		}
 		for _, key := range keys {
 			if strings.Contains(key, "admin") {
 				t.Errorf("%q is still there: %s", key, got)
@@ -182,7 +236,7 @@ func FuzzFilter(f *testing.F) {
 		}
 		for name, value := range before.Result {
 			switch name {
-			case "tools", "prompts", "resources", "resourceTemplates", "contents", "cacheScope", "nextCursor", "instructions":
+			case "tools", "prompts", "resources", "resourceTemplates", "contents", "tasks", "cacheScope", "nextCursor", "instructions":
 			default:
 				if !bytes.Equal(after.Result[name], value) {
 					t.Errorf("%q was %s, is %s", name, value, after.Result[name])

@@ -124,6 +124,9 @@ type Params struct {
 	Notifications Notifications
 	// cursorAt is the cursor's place.
 	cursorAt span
+	// Asks are, in a message of a server, the methods of the requests that it has
+	// for the client (notifications/tasks of the tasks extension).
+	Asks []string
 }
 
 // Ref is what completion/complete completes for.
@@ -139,6 +142,17 @@ type Meta struct {
 	ProtocolVersion Text
 	// ClientCapabilities is whether the member is there and is an object.
 	ClientCapabilities bool
+	Declared           Declared
+}
+
+// Declared are the capabilities that a client declares for a request, as far as
+// something is decided by them: those whose member is there and is an object.
+type Declared struct {
+	Roots, Sampling, Elicitation bool
+	// Tasks is the extension io.modelcontextprotocol/tasks.
+	Tasks bool
+	// tasks is that member's place, with the comma that has to go with it.
+	tasks span
 }
 
 // Notifications is the filter of subscriptions/listen (MCP 2026-07-28).

@@ -4,6 +4,7 @@ var (
 	paramNames = []string{
 		"name", "uri", "cursor", "taskId", "protocolVersion", "requestId", "task",
 		"arguments", "ref", "_meta", "notifications", "inputResponses", "requestState",
+		"inputRequests", "result",
 	}
 	refNames  = []string{"type", "name", "uri"}
 	metaNames = []string{
@@ -63,6 +64,10 @@ func (r *reader) params(p *Params) error {
 			from := int(r.dec.InputOffset())
 			err = r.notifications(&p.Notifications)
 			p.Notifications.at = span{from, int(r.dec.InputOffset())}
+		case "inputRequests":
+			err = r.asksOf(&p.Asks)
+		case "result":
+			err = r.asksWithin(&p.Asks)
 		default:
 			_, err = r.value()
 		}
@@ -116,9 +121,11 @@ func (r *reader) meta(m *Meta) error {
 		case metaProtocolVersion:
 			m.ProtocolVersion, err = r.text("_meta's protocolVersion")
 		case metaClientCapabilities:
-			var v []byte
-			v, err = r.value()
-			m.ClientCapabilities = err == nil && v[0] == '{'
+			if m.ClientCapabilities = r.dec.PeekKind() == '{'; m.ClientCapabilities {
+				err = r.capabilities(&m.Declared)
+			} else {
+				_, err = r.value()
+			}
 		default:
 			_, err = r.value()
 		}

@@ -17,6 +17,8 @@ const (
 	// Contents is "contents" of resources/read, by uri: reading a directory
 	// gives other resources than the one asked for.
 	Contents
+	// Tasks is "tasks" of tasks/list (MCP 2025-11-25), by taskId.
+	Tasks
 )
 
 // Result is what decides in a response's result. Offsets count from the start of
@@ -30,6 +32,14 @@ type Result struct {
 	Asks []string
 	// ProtocolVersion is what initialize negotiated.
 	ProtocolVersion Text
+	// Type is resultType (MCP 2026-07-28), NotText whether that is there and no
+	// string.
+	Type    Text
+	NotText bool
+	// Created is the task in "task", by which a call is answered that asked to be
+	// run as one (MCP 2025-11-25); Task is the one that the result itself tells of.
+	// Nil when there is none.
+	Created, Task *Task
 	// cacheScope is the value's place, empty when absent; inside is the offset
 	// just after the opening brace, where a member can be put, and empty is
 	// whether the object has no member.
@@ -66,11 +76,12 @@ var (
 	resultNames = []string{
 		"tools", "prompts", "resources", "resourceTemplates", "contents", "cacheScope", "protocolVersion",
 		"inputRequests", "nextCursor", "instructions",
+		"resultType", "task", "tasks", "taskId", "ttl", "ttlMs", "result",
 	}
-	askNames       = []string{"method"}
 	nameKey        = []string{"name"}
 	uriKey         = []string{"uri"}
 	uriTemplateKey = []string{"uriTemplate"}
+	taskIDKey      = []string{"taskId"}
 )
 
 // result reads a response's result. From a client it is carried as it is.
@@ -104,8 +115,21 @@ func (r *reader) result(result *Result) error {
 			err = r.list(result, ResourceTemplates, uriTemplateKey)
 		case "contents":
 			err = r.list(result, Contents, uriKey)
+		case "tasks":
+			err = r.list(result, Tasks, taskIDKey)
 		case "inputRequests":
-			err = r.asks(result)
+			err = r.asksOf(&result.Asks)
+		case "result":
+			err = r.asksWithin(&result.Asks)
+		case "resultType":
+			result.Type, result.NotText, err = r.maybeText("resultType")
+		case "task":
+			result.Created, err = r.created()
+		case "taskId", "ttl", "ttlMs":
+			if result.Task == nil {
+				result.Task = new(Task)
+			}
+			err = r.taskMember(result.Task, name)
 		case "cacheScope":
 			var v []byte
 			v, err = r.value()
@@ -116,11 +140,7 @@ func (r *reader) result(result *Result) error {
 		case "instructions":
 			result.instructions, err = r.member(before)
 		case "protocolVersion":
-			if r.dec.PeekKind() == '"' {
-				result.ProtocolVersion, err = r.text("protocolVersion")
-			} else {
-				_, err = r.value()
-			}
+			result.ProtocolVersion, _, err = r.maybeText("protocolVersion")
 		default:
 			_, err = r.value()
 		}
@@ -142,49 +162,6 @@ func (r *Result) HasNextCursor() bool { return r.nextCursor.value.to > 0 }
 
 // HasInstructions reports whether the result has instructions, of whatever type.
 func (r *Result) HasInstructions() bool { return r.instructions.value.to > 0 }
-
-// asks reads the requests that a result has for the client, by names of the server's.
-func (r *reader) asks(result *Result) error {
-	ok, err := r.open('{', "inputRequests must be an object")
-	if !ok || err != nil {
-		return err
-	}
-	requests := names{nil, len(r.names)}
-	for {
-		_, ok, err := r.next(&requests)
-		if err != nil || !ok {
-			return err
-		}
-		if ok, err = r.open('{', "an input request must be an object"); err != nil {
-			return err
-		}
-		if !ok {
-			continue
-		}
-		var method Text
-		for n := (names{askNames, len(r.names)}); ; {
-			name, ok, err := r.next(&n)
-			if err != nil {
-				return err
-			}
-			if !ok {
-				break
-			}
-			if string(name) == "method" {
-				method, err = r.text("method")
-			} else {
-				_, err = r.value()
-			}
-			if err != nil {
-				return err
-			}
-		}
-		if !method.Present {
-			r.refuse(CodeInvalidParams, "input_request", "an input request has no method")
-		}
-		result.Asks = append(result.Asks, method.Value)
-	}
-}
 
 // list reads an array of objects and the key of each. What is no such array
 // cannot be filtered, so it is refused.

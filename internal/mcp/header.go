@@ -19,13 +19,16 @@ const (
 )
 
 // MirroredName returns the member of params that Mcp-Name mirrors for a method
-// (2026-07-28, standard headers): "name", "uri", or none.
+// (2026-07-28, standard headers; tasks extension, routing headers): "name", "uri",
+// "taskId", or none.
 func MirroredName(method string) string {
 	switch method {
 	case "tools/call", "prompts/get":
 		return "name"
 	case "resources/read":
 		return "uri"
+	case "tasks/get", "tasks/update", "tasks/cancel":
+		return "taskId"
 	}
 	return ""
 }

@@ -47,13 +47,24 @@ var specified = []struct {
 	{"notifications/resources/updated", Server, notification, V20241105, V20260728},
 	{"notifications/subscriptions/acknowledged", Server, notification, V20260728, V20260728},
 	{"notifications/elicitation/complete", Server, notification, V20251125, V20251125},
+	{"tasks/get", Client, request, V20251125, V20260728}, // since 2026-07-28 in an extension
+	{"tasks/result", Client, request, V20251125, V20251125},
+	{"tasks/list", Client, request, V20251125, V20251125},
+	{"tasks/cancel", Client, request, V20251125, V20260728},
+	{"tasks/update", Client, request, V20260728, V20260728},
+	{"notifications/tasks/status", Server, notification, V20251125, V20251125},
+	{"notifications/tasks", Server, notification, V20260728, V20260728},
 }
 
-// notCarried are those that the table leaves out on purpose, because a task must
-// be bound to its owner first.
-var notCarried = []string{
-	"tasks/get", "tasks/result", "tasks/cancel", "tasks/list", "tasks/update",
-	"notifications/tasks/status", "notifications/tasks",
+// notCarried are those that the table leaves out on purpose: the tasks that a client
+// hosts for a server, because nothing binds them to whom they are for.
+var notCarried = []struct {
+	name string
+	from From
+	kind jsonrpc.Kind
+}{
+	{"tasks/get", Server, request}, {"tasks/result", Server, request}, {"tasks/cancel", Server, request},
+	{"tasks/list", Server, request}, {"notifications/tasks/status", Client, notification},
 }
 
 func TestTableIsComplete(t *testing.T) {
@@ -78,9 +89,11 @@ func TestTableIsComplete(t *testing.T) {
 	if rows != len(Methods()) {
 		t.Errorf("the table has %d rows, the specification %d", len(Methods()), rows)
 	}
-	for _, name := range notCarried {
-		if byName[name] != nil {
-			t.Errorf("%s is carried", name)
+	for _, m := range notCarried {
+		for _, v := range Versions {
+			if Lookup(m.name, m.from, m.kind, v) != nil {
+				t.Errorf("%s is carried in %s", m.name, v)
+			}
 		}
 	}
 }
@@ -146,6 +159,20 @@ func TestPermissionNames(t *testing.T) {
 	}
 	if PermissionNone.String() != "none" || PermissionCount.String() != "none" {
 		t.Error("what is no permission has a name")
+	}
+}
+
+// Row F5: the header names just what is judged.
+func TestMirroredName(t *testing.T) {
+	members := map[Object]string{Tool: "name", Prompt: "name", Resource: "uri", Task: "taskId"}
+	for _, m := range Methods() {
+		want := ""
+		if m.From == Client && m.Kind == request && m.in(V20260728) {
+			want = members[m.Object]
+		}
+		if got := MirroredName(m.Name); m.in(V20260728) && got != want {
+			t.Errorf("%s: Mcp-Name mirrors %q, want %q", m.Name, got, want)
+		}
 	}
 }
 

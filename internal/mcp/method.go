@@ -21,7 +21,8 @@ const (
 	// Subscription is params.notifications: every uri it lists, and a permission
 	// for each of its switches.
 	Subscription
-	// Task is params.taskId.
+	// Task is params.taskId. The permission is about the server; whose task it is,
+	// and whether its tool may still be called, is judged as well.
 	Task
 )
 
@@ -62,7 +63,8 @@ const (
 )
 
 // methods is the complete table (mcp-protocol.md section 3). What is not in it is
-// not carried.
+// not carried: of the specification that is the tasks that a client hosts for a
+// server (2025-11-25).
 var methods = []Method{
 	// Requests of the client.
 	{Name: "initialize", Kind: request, From: Client, Until: legacyUntil, Permission: ServersUse, Instructions: true},
@@ -80,6 +82,13 @@ var methods = []Method{
 	{Name: "prompts/get", Kind: request, From: Client, Object: Prompt, Permission: PromptsExecute},
 	{Name: "completion/complete", Kind: request, From: Client, Object: Reference, Permission: CompletionsUse},
 	{Name: "logging/setLevel", Kind: request, From: Client, Until: legacyUntil, Permission: LoggingWrite},
+	// Tasks are part of 2025-11-25, and an extension of 2026-07-28. Beside the
+	// permission, the task must be the principal's own.
+	{Name: "tasks/get", Kind: request, From: Client, Since: V20251125, Object: Task, Permission: TasksRead},
+	{Name: "tasks/result", Kind: request, From: Client, Since: V20251125, Until: legacyUntil, Object: Task, Permission: TasksRead},
+	{Name: "tasks/list", Kind: request, From: Client, Since: V20251125, Until: legacyUntil, Permission: TasksRead, List: jsonrpc.Tasks},
+	{Name: "tasks/cancel", Kind: request, From: Client, Since: V20251125, Object: Task, Permission: TasksWrite},
+	{Name: "tasks/update", Kind: request, From: Client, Since: V20260728, Object: Task, Permission: TasksWrite},
 
 	// Notifications of the client.
 	{Name: "notifications/initialized", Kind: notification, From: Client, Until: legacyUntil, Permission: ServersUse},
@@ -102,6 +111,8 @@ var methods = []Method{
 	{Name: "notifications/resources/updated", Kind: notification, From: Server, Object: Resource, Permission: ResourcesRead},
 	{Name: "notifications/subscriptions/acknowledged", Kind: notification, From: Server, Since: V20260728},
 	{Name: "notifications/elicitation/complete", Kind: notification, From: Server, Since: V20251125, Until: legacyUntil},
+	{Name: "notifications/tasks/status", Kind: notification, From: Server, Since: V20251125, Until: legacyUntil, Object: Task, Permission: TasksRead},
+	{Name: "notifications/tasks", Kind: notification, From: Server, Since: V20260728, Object: Task, Permission: TasksRead},
 }
 
 var byName = func() map[string][]*Method {

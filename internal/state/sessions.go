@@ -65,6 +65,10 @@ type Session struct {
 	// the client's that were forwarded and whose answer has not been seen; both by
 	// the id's key.
 	asked, open map[string]struct{}
+	// tasking are the tasks that those of open ask for, arguments how long their
+	// arguments are.
+	tasking   map[string]Task
+	arguments int
 	// events are the hashes of the last event ids that were relayed, next is where
 	// the next one goes once there are maxEvents.
 	events []uint64
@@ -240,7 +244,11 @@ func (s *Session) Full() bool {
 
 // Done notes that its answer has been seen.
 func (s *Session) Done(id jsonrpc.ID) {
-	s.leave(&s.open, id)
+	key := id.Key()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.open, key)
+	s.forgetTask(key)
 }
 
 func (s *Session) enter(set *map[string]struct{}, id jsonrpc.ID) bool {

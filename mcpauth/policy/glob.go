@@ -92,15 +92,17 @@ func newGlob(tokens []token) *glob {
 
 // match reports whether the whole of s matches.
 func (g *glob) match(s string) bool {
-	if g.first == 0 {
-		return s == g.prefix
-	}
-	return len(s) >= len(g.prefix)+len(g.suffix) &&
-		strings.HasPrefix(s, g.prefix) && strings.HasSuffix(s, g.suffix) && g.matchInner(s)
+	return g.fits(s) && g.matchInner(s)
 }
 
-// matchInner reports whether s matches, given that it starts with the prefix,
-// ends with the suffix, and these do not overlap.
+// fits reports whether s starts with the prefix and ends with the suffix, and these
+// do not overlap.
+func (g *glob) fits(s string) bool {
+	return len(s) >= len(g.prefix)+len(g.suffix) &&
+		strings.HasPrefix(s, g.prefix) && strings.HasSuffix(s, g.suffix)
+}
+
+// matchInner reports whether s matches, given that it fits.
 func (g *glob) matchInner(s string) bool {
 	if g.first == 0 {
 		return len(s) == len(g.prefix)

@@ -18,7 +18,7 @@ func readAddresses(value any) ([]netip.Prefix, *Error) {
 	}
 	blocks := make([]netip.Prefix, 0, len(entries))
 	for _, entry := range entries {
-		block, ok := parseBlock(strings.Trim(entry, " "))
+		block, ok := ParseBlock(strings.Trim(entry, " "))
 		if !ok {
 			return nil, invalid(claim, "has an element that is neither an address nor a CIDR block")
 		}
@@ -27,9 +27,9 @@ func readAddresses(value any) ([]netip.Prefix, *Error) {
 	return slices.Clip(blocks), nil
 }
 
-// parseBlock reads an address or a CIDR block, whose host bits may be set. An
+// ParseBlock reads an address or a CIDR block, whose host bits may be set. An
 // IPv4-mapped IPv6 address (RFC 4291 section 2.5.5.2) is the IPv4 address.
-func parseBlock(entry string) (netip.Prefix, bool) {
+func ParseBlock(entry string) (netip.Prefix, bool) {
 	if !strings.Contains(entry, "/") {
 		addr, err := netip.ParseAddr(entry)
 		if err != nil || addr.Zone() != "" {

@@ -49,8 +49,16 @@ type Claims struct {
 	epoch    uint64
 }
 
+// NewClaims returns the claims of a principal that has no token, and for whom somebody
+// else than an issuer of tokens vouches. They do not expire: the deadline is the zero
+// time. The members are those that Lookup finds, and are not copied.
+func NewClaims(issuer, subject string, members map[string]any, reach *scope.Scope) *Claims {
+	return &Claims{Issuer: issuer, Subject: subject, Scope: reach, members: members}
+}
+
 // Deadline is the moment from which the token is refused: Expires and the
-// issuer's leeway. Streams that the token opened end then.
+// issuer's leeway. Streams that the token opened end then. It is the zero time where
+// there is no token.
 func (c *Claims) Deadline() time.Time { return c.deadline }
 
 // Current reports whether no key of the issuer was withdrawn since the token was

@@ -10,12 +10,20 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/go-jose/go-jose/v4"
+	"go.uber.org/zap"
 
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/scope"
 )
 
 // maxLeeway bounds how wrong a clock may be: whoever needs more has to set it.
 const maxLeeway = 5 * time.Minute
+
+// wellKnownIssuer and wellKnownAudience are what ContextForge writes into its tokens
+// where nobody has chosen something else (behaviour.md section 1.1).
+const (
+	wellKnownIssuer   = "mcpgateway"
+	wellKnownAudience = "mcpgateway-api"
+)
 
 // defaultTypes are the values of the header typ that access tokens have: the one
 // of RFC 9068, the general one of RFC 7519, and none at all.
@@ -25,8 +33,9 @@ var defaultTypes = []string{"at+jwt", "JWT", ""}
 type Issuer struct {
 	// The issuer's identifier, exactly as it stands in the claim iss of its
 	// tokens; a final slash counts. With the discovery key source it is an
-	// https URL (http is possible for a loopback host). Placeholders are
-	// expanded when the configuration is loaded. Required.
+	// https URL. A name that is an http URL is refused, except for a loopback host
+	// and in the environment development. Placeholders are expanded when the
+	// configuration is loaded. Required.
 	Issuer string `json:"issuer,omitempty"`
 
 	// The audiences of which a token must name at least one in its claim aud
@@ -85,6 +94,10 @@ func (iss *Issuer) Provision(ctx caddy.Context) error {
 	if iss.Issuer == "" {
 		return errors.New("an issuer needs its identifier: set issuer to the value of its tokens' claim iss")
 	}
+	environment := EnvironmentOf(ctx)
+	if err := environment.checkName(ctx.Logger(), iss.Issuer); err != nil {
+		return fmt.Errorf("issuer %s: %w", iss.Issuer, err)
+	}
 	for i, audience := range iss.Audiences {
 		if iss.Audiences[i], err = repl.ReplaceOrErr(audience, true, true); err != nil {
 			return fmt.Errorf("issuer %s: audience: %w", iss.Issuer, err)
@@ -92,6 +105,10 @@ func (iss *Issuer) Provision(ctx caddy.Context) error {
 		if strings.TrimSuffix(iss.Audiences[i], "/") == "" {
 			return fmt.Errorf("issuer %s: an audience is empty", iss.Issuer)
 		}
+	}
+	if environment != Development && (iss.Issuer == wellKnownIssuer || slices.Contains(iss.Audiences, wellKnownAudience)) {
+		ctx.Logger().Warn("the issuer or audience is what a product has by default, so that the tokens of other installations have it too; name it after this one",
+			zap.String("issuer", iss.Issuer))
 	}
 	if leeway := time.Duration(iss.Leeway); leeway < 0 || leeway > maxLeeway {
 		return fmt.Errorf("issuer %s: leeway %s is not between 0 and %s", iss.Issuer, leeway, maxLeeway)

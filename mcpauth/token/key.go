@@ -100,6 +100,8 @@ func NewSecretKey(id string, secret []byte) (Key, error) {
 		return Key{}, fmt.Errorf("the secret is too short; use at least %d bytes", MinSecretBytes)
 	case strings.Contains(string(secret), "-----BEGIN "):
 		return Key{}, errors.New("the secret is a PEM text, which others may know; put public keys into a pem key source")
+	case strings.Contains(string(secret), `"kty"`):
+		return Key{}, errors.New("the secret is a JSON Web Key, which others may know; name a jwks key source for public keys")
 	}
 	algorithms := macAlgorithms[:1]
 	if len(secret) >= 64 {

@@ -25,8 +25,8 @@ func init() {
 // configured issuer exactly. Metadata and keys are fetched anew each time, so
 // that a JWK Set that moves is found again.
 type Discovery struct {
-	// The address of the metadata: https, or http for a loopback host.
-	// Placeholders are expanded when the configuration is loaded. Default: the
+	// The address of the metadata: https, or http for a loopback host or in the
+	// environment development. Placeholders are expanded when the configuration is loaded. Default: the
 	// well-known addresses of the issuer, first that of RFC 8414, then those of
 	// OpenID Connect.
 	MetadataURL string `json:"metadata_url,omitempty"`
@@ -54,7 +54,7 @@ func (s *Discovery) Provision(ctx caddy.Context) error {
 	if s.MetadataURL, err = caddy.NewReplacer().ReplaceOrErr(s.MetadataURL, true, true); err != nil {
 		return fmt.Errorf("metadata_url: %w", err)
 	}
-	if _, err := checkURL(s.MetadataURL); err != nil {
+	if _, err := s.checkURL(s.MetadataURL); err != nil {
 		return fmt.Errorf("metadata_url: %w", err)
 	}
 	return nil
@@ -62,7 +62,10 @@ func (s *Discovery) Provision(ctx caddy.Context) error {
 
 // BindIssuer says whose metadata to look for. Nothing is fetched yet.
 func (s *Discovery) BindIssuer(issuer string) error {
-	parsed, err := checkURL(issuer)
+	parsed, err := parseURL(issuer)
+	if err == nil {
+		err = s.environment.Permits(parsed) // what it warns of is known already
+	}
 	if err != nil {
 		return fmt.Errorf("discovery: the issuer is not the URL of an authorization server: %w; name a jwks, pem or secret key source instead", err)
 	}
@@ -73,8 +76,8 @@ func (s *Discovery) BindIssuer(issuer string) error {
 	if s.MetadataURL != "" {
 		places = []string{s.MetadataURL}
 	}
-	return s.acquire(remoteKey{issuer, s.MetadataURL}, issuer, func(ctx context.Context, client *http.Client) ([]token.Key, int, error) {
-		address, err := discover(ctx, client, issuer, places)
+	return s.acquire(remoteKey{issuer, s.MetadataURL, s.environment == token.Development}, issuer, func(ctx context.Context, client *http.Client) ([]token.Key, int, error) {
+		address, err := discover(ctx, client, s.environment, issuer, places)
 		if err != nil {
 			return nil, 0, fmt.Errorf("discovery: %w", err)
 		}
@@ -99,10 +102,10 @@ func wellKnown(issuer *url.URL) []string {
 
 // discover returns the address of the issuer's JWK Set. A place whose document
 // is missing or names another issuer is passed over.
-func discover(ctx context.Context, client *http.Client, issuer string, places []string) (string, error) {
+func discover(ctx context.Context, client *http.Client, environment token.Environment, issuer string, places []string) (string, error) {
 	var failures []error
 	for _, place := range places {
-		address, err := readMetadata(ctx, client, issuer, place)
+		address, err := readMetadata(ctx, client, environment, issuer, place)
 		if err == nil {
 			return address, nil
 		}
@@ -114,7 +117,7 @@ func discover(ctx context.Context, client *http.Client, issuer string, places []
 	return "", errors.Join(failures...)
 }
 
-func readMetadata(ctx context.Context, client *http.Client, issuer, place string) (string, error) {
+func readMetadata(ctx context.Context, client *http.Client, environment token.Environment, issuer, place string) (string, error) {
 	body, err := get(ctx, client, place)
 	if err != nil {
 		return "", err
@@ -129,11 +132,14 @@ func readMetadata(ctx context.Context, client *http.Client, issuer, place string
 	if metadata.Issuer != issuer {
 		return "", fmt.Errorf("%s: the metadata is that of another issuer", place)
 	}
-	keys, err := checkURL(metadata.JWKSURI)
+	keys, err := parseURL(metadata.JWKSURI)
+	if err == nil {
+		err = environment.Permits(keys)
+	}
 	if err != nil {
 		return "", fmt.Errorf("%s: jwks_uri: %w", place, err)
 	}
-	// Only what runs on this machine itself may send us to it without TLS.
+	// Only what is itself without TLS, as on this machine, may send us to it without.
 	if keys.Scheme != "https" && !strings.HasPrefix(issuer, "http://") {
 		return "", fmt.Errorf("%s: jwks_uri must be https", place)
 	}

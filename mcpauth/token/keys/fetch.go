@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
 )
 
@@ -76,28 +75,28 @@ func get(ctx context.Context, client *http.Client, address string) ([]byte, erro
 	return body, nil
 }
 
-// checkURL accepts https, and http where nobody can sit in between.
-func checkURL(address string) (*url.URL, error) {
+// parseURL reads the address of what is to be fetched. Whether it may be fetched
+// without TLS is for the environment to say.
+func parseURL(address string) (*url.URL, error) {
 	parsed, err := url.Parse(address)
-	if err != nil {
-		return nil, errors.New("the URL is malformed")
-	}
 	switch {
+	case err != nil:
+		return nil, errors.New("the URL is malformed")
 	case parsed.Host == "" || parsed.Hostname() == "":
 		return nil, errors.New("the URL has no host")
 	case parsed.User != nil:
 		return nil, errors.New("the URL holds credentials; use one without")
 	case parsed.Fragment != "":
 		return nil, errors.New("the URL has a fragment; use one without")
-	case parsed.Scheme == "https", parsed.Scheme == "http" && isLoopback(parsed.Hostname()):
-		return parsed, nil
 	}
-	return nil, errors.New("the URL must be https; http is possible for a loopback host only")
+	return parsed, nil
 }
 
-func isLoopback(host string) bool {
-	if ip := net.ParseIP(host); ip != nil {
-		return ip.IsLoopback()
+// checkURL is parseURL for an address of the configuration.
+func (r *Remote) checkURL(address string) (*url.URL, error) {
+	parsed, err := parseURL(address)
+	if err != nil {
+		return nil, err
 	}
-	return strings.EqualFold(host, "localhost")
+	return parsed, r.environment.CheckTransport(r.logger, parsed)
 }

@@ -19,9 +19,10 @@ func init() {
 // JWKS fetches the issuer's keys from a JWK Set (RFC 7517 section 5) at a known
 // address, without asking the issuer's metadata for it.
 type JWKS struct {
-	// The address of the JWK Set: https, or http for a loopback host. The answer
-	// may have up to 1 MiB, and redirects may not leave the host. Placeholders
-	// are expanded when the configuration is loaded. Required.
+	// The address of the JWK Set: https, or http for a loopback host or in the
+	// environment development. The answer may have up to 1 MiB, and redirects may
+	// not leave the host. Placeholders are expanded when the configuration is
+	// loaded. Required.
 	URL string `json:"url,omitempty"`
 
 	Remote
@@ -47,7 +48,7 @@ func (j *JWKS) Provision(ctx caddy.Context) error {
 	if j.URL == "" {
 		return errors.New("url is missing: set it to the address of the issuer's JWK Set")
 	}
-	parsed, err := checkURL(j.URL)
+	parsed, err := j.checkURL(j.URL)
 	if err != nil {
 		return fmt.Errorf("url: %w", err)
 	}

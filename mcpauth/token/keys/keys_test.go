@@ -17,6 +17,8 @@ import (
 	"github.com/go-jose/go-jose/v4"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
 )
 
 // start is when the tests begin; they move time on by what they pass as now.
@@ -110,13 +112,18 @@ type generation struct {
 // load provisions a source as Caddy does, and binds it to the issuer.
 func load(tb testing.TB, source string, config any, bind string) (*generation, error) {
 	tb.Helper()
+	return loadIn(tb, "", source, config, bind)
+}
+
+func loadIn(tb testing.TB, environment token.Environment, source string, config any, bind string) (*generation, error) {
+	tb.Helper()
 	text, err := json.Marshal(config)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	ctx, cancel := caddy.NewContext(caddy.Context{Context: tb.Context()})
 	tb.Cleanup(cancel)
-	module, err := ctx.LoadModuleByID("mcp_gateway.key_sources."+source, text)
+	module, err := token.WithEnvironment(ctx, environment).LoadModuleByID("mcp_gateway.key_sources."+source, text)
 	if err != nil {
 		cancel()
 		return nil, err

@@ -49,9 +49,10 @@ type Remote struct {
 	// Default: 10s.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
 
-	logger *zap.Logger
-	key    remoteKey
-	state  *remoteState
+	logger      *zap.Logger
+	environment token.Environment
+	key         remoteKey
+	state       *remoteState
 }
 
 // Algorithms returns all algorithms of public keys: which keys the issuer will
@@ -112,7 +113,7 @@ func (r *Remote) refreshIfOld(known *keySet, now time.Time) {
 
 // provision sets defaults. It takes nothing from the pool.
 func (r *Remote) provision(ctx caddy.Context) error {
-	r.logger = ctx.Logger()
+	r.logger, r.environment = ctx.Logger(), token.EnvironmentOf(ctx)
 	for _, option := range []struct {
 		name  string
 		value *caddy.Duration

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
 
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
 )
@@ -379,7 +380,7 @@ func TestCheckURL(t *testing.T) {
 		"https://a.example/%zz":       "malformed",
 		"":                            "no host",
 	} {
-		_, err := checkURL(address)
+		_, err := (&Remote{logger: zap.NewNop()}).checkURL(address)
 		if got := errorText(err); (got == "") != (want == "") || !strings.Contains(got, want) || strings.Contains(got, "pw") {
 			t.Errorf("%s: got %q, want %q", address, got, want)
 		}

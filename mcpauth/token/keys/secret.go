@@ -9,6 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/scope"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
 )
 
@@ -24,8 +25,17 @@ type Secret struct {
 	// a placeholder here, such as {env.JWT_SECRET} or {file./run/secrets/jwt},
 	// since the configuration can be read through the admin API. Placeholders
 	// are expanded when the configuration is loaded, and one that is unknown or
-	// empty is an error. Required.
+	// empty is an error. A secret that is well known, a placeholder, or made of too
+	// few different characters is refused, except in the environment development.
+	// Required.
 	Value string `json:"value,omitempty"`
+
+	// Verify with a key that is derived from the secret for this environment, so
+	// that a token of one environment is no good in another which has the same
+	// secret. The key is the 64 lower-case hexadecimal digits of HMAC-SHA256 over
+	// "mcpgw-env:" and the environment's name, keyed with the secret, as ContextForge
+	// derives it (DERIVE_KEY_PER_ENVIRONMENT). Needs an environment. Default: false.
+	DeriveKey bool `json:"derive_key,omitempty"`
 
 	keys []token.Key
 }
@@ -48,9 +58,25 @@ func (s *Secret) Provision(ctx caddy.Context) error {
 	if value != "" && !strings.Contains(s.Value, "{") {
 		ctx.Logger().Warn("a secret is written into the configuration, where the admin API shows it; use a placeholder such as {env.JWT_SECRET}")
 	}
-	key, err := token.NewSecretKey("", []byte(value))
+	secret, environment := []byte(value), token.EnvironmentOf(ctx)
+	key, err := token.NewSecretKey("", secret)
 	if err != nil {
-		return err
+		return err // never sound, in no environment
+	}
+	if err := scope.WeakSecret(secret); err != nil {
+		if err = environment.Object(ctx.Logger(), err); err != nil {
+			return err
+		}
+	}
+	switch {
+	case s.DeriveKey && environment == "":
+		return errors.New("a key cannot be derived for an environment without a name: write environment NAME into the global option mcp_gateway")
+	case s.DeriveKey:
+		if key, err = token.NewSecretKey("", scope.DeriveKey(secret, string(environment))); err != nil {
+			return err
+		}
+	case environment != "" && environment != token.Development:
+		ctx.Logger().Warn("tokens of this secret are good in every environment that has it; derive a key for each (derive_key), or give each a secret of its own")
 	}
 	s.keys = []token.Key{key}
 	return nil

@@ -18,8 +18,12 @@ import (
 // firstRetry is how soon a second attempt may follow when there are no keys yet.
 const firstRetry = time.Second
 
-// remoteKey is what makes two sources the same one: whose keys, and from where.
-type remoteKey struct{ issuer, url string }
+// remoteKey is what makes two sources the same one: whose keys, from where, and
+// whether they are looked for by the rules of development.
+type remoteKey struct {
+	issuer, url string
+	development bool
+}
 
 // fetcher gets the keys of one origin and says how many of them it could not use.
 type fetcher func(ctx context.Context, client *http.Client) (keys []token.Key, skipped int, err error)
