@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -56,8 +57,11 @@ type App struct {
 	logger  *zap.Logger
 	// sealing is whether a handler may have to seal something.
 	sealing bool
-	checks  map[string]func(now time.Time) error
-	now     func() time.Time
+	// handlers are those of this configuration, which is of this generation.
+	handlers   []*Handler
+	generation uint64
+	checks     map[string]func(now time.Time) error
+	now        func() time.Time
 }
 
 // SessionLimits bound the table of MCP sessions. A session that ends is answered
@@ -102,6 +106,10 @@ type shared struct {
 	secret   *seal.Secret
 	// cursors is the secret's box for them.
 	cursors *seal.Box
+	// running is the configuration that runs, generations the number of all that
+	// were ever loaded.
+	running     atomic.Pointer[running]
+	generations atomic.Uint64
 }
 
 func newShared(sessions state.Limits, tasks state.TaskLimits) (*shared, error) {
@@ -172,6 +180,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 		return err
 	}
 	a.shared = value.(*shared)
+	a.generation = a.shared.generations.Add(1)
 
 	events, err := ctx.App("events")
 	if err != nil {
@@ -203,6 +212,7 @@ func (a *App) Start() error {
 // goes on. Nor must one that is rejected take a secret from its storage, or leave one
 // there.
 func (a *App) Handle(ctx context.Context, _ caddy.Event) error {
+	a.run()
 	a.shared.sessions.SetLimits(a.Sessions.limits())
 	a.shared.tasks.SetLimits(a.Tasks.limits())
 	if a.sealing {
@@ -231,6 +241,7 @@ func (a *App) Cleanup() error {
 	if a.shared == nil {
 		return nil
 	}
+	a.end()
 	a.shared = nil
 	_, err := pool.Delete(sharedKey)
 	return err

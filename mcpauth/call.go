@@ -44,6 +44,13 @@ type Call struct {
 	reason string
 	rule   *policy.Rule
 	logger *zap.Logger
+	// handler is the one that judged it last, of the configuration of that
+	// generation. incoming is the request, and authorization what it had for the
+	// gateway only: by them a stream is judged anew.
+	handler       *Handler
+	generation    uint64
+	incoming      *http.Request
+	authorization []string
 	// wanted is set while it is found out what is asked: everything is noted
 	// there, and allowed.
 	wanted *[]policy.Question

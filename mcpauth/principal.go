@@ -1,6 +1,7 @@
 package mcpauth
 
 import (
+	"context"
 	"net/http"
 	"strings"
 	"time"
@@ -151,17 +152,22 @@ func (h *Handler) authenticate(r *http.Request, e *endpoint, now time.Time) (*Pr
 	if raw == "" || len(h.Issuers) == 0 {
 		return nil, h.tokenMissing(e)
 	}
+	return h.holder(r.Context(), raw, e, now)
+}
+
+// holder finds out who holds a token.
+func (h *Handler) holder(ctx context.Context, raw string, e *endpoint, now time.Time) (*Principal, *Refusal) {
 	if p, ok := h.tokens.Get(raw, e.server, now); ok {
 		return p, nil
 	}
-	claims, err := h.verifier.Verify(r.Context(), raw, now, e.audiences)
+	claims, err := h.verifier.Verify(ctx, raw, now, e.audiences)
 	if err != nil {
 		reason := token.ReasonOf(err)
 		if reason == token.KeysUnavailable {
 			h.logger.Warn("token can't be verified", zap.Error(err))
 			return nil, refuse(http.StatusServiceUnavailable, mcp.CodeUnauthorized, string(reason), reason.Description())
 		}
-		refusal = refuse(http.StatusUnauthorized, mcp.CodeUnauthorized, string(reason), reason.Description())
+		refusal := refuse(http.StatusUnauthorized, mcp.CodeUnauthorized, string(reason), reason.Description())
 		refusal.challenge = e.challenge("invalid_token", reason.Description(), h.ScopesSupported)
 		return nil, refusal
 	}

@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,6 +38,8 @@ var world struct {
 	// public is called https://mcp.example.com, and small has low limits.
 	secure, plain, public, small int
 	jwks                         *jwksServer
+	// loaded is when a configuration was loaded last.
+	loaded atomic.Int64
 }
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
@@ -104,7 +107,9 @@ func load(text string) error {
 			return fmt.Errorf("adapting the Caddyfile: %s", w.Message)
 		}
 	}
-	return caddy.Load(config, true)
+	err = caddy.Load(config, true)
+	world.loaded.Store(time.Now().UnixNano())
+	return err
 }
 
 // caddyfile is the configuration under test. more is put into the role "a".

@@ -33,35 +33,29 @@ func TestStreamsOverReloads(t *testing.T) {
 		}
 		return text
 	}
+	reload(t, lasting(caddyfile("")))
+	defer reload(t, caddyfile(""))
 	for v, w := range both(versions) {
 		run := func(name string, f func(t *testing.T, up *upstream, s *source)) {
 			t.Run(name+"/"+v+"/"+w.name, func(t *testing.T) {
-				reload(t, lasting(caddyfile("")))
-				defer reload(t, caddyfile(""))
+				defer reload(t, lasting(caddyfile("")))
 				f(t, watch(t), newSource())
 			})
 		}
-		run("E16 a stream outlives reloads", func(t *testing.T, up *upstream, s *source) {
-			open := opened(t, v, w, up, s, alice)
-			for range 2 {
-				reload(t, lasting(caddyfile("allow tools.read other\n")))
-				s.send(t, event(toolsChanged)+event(updated))
-				for _, want := range []string{toolsChanged, updated} {
-					if got := open.data(t); got != want {
-						t.Errorf("the client received %q", got)
-					}
-				}
-			}
-			open.cancel()
-			wait(t, s.ended, "the end of the stream")
-		})
-		run("E16 so does its session", func(t *testing.T, up *upstream, s *source) {
+		run("E16 a stream outlives a reload, and so does its session", func(t *testing.T, up *upstream, s *source) {
 			feeding(up, s, http.MethodGet)
 			m := listening(t, v, alice)
 			open := stream(t, w, m)
+			wait(t, s.began, "the request for a stream")
 			reload(t, lasting(caddyfile("allow tools.read other\n")))
+			s.send(t, event(toolsChanged)+event(updated))
+			for _, want := range []string{toolsChanged, updated} {
+				if got := open.data(t); got != want {
+					t.Errorf("the client received %q", got)
+				}
+			}
 			up.forget()
-			header := []string{}
+			var header []string
 			for _, line := range m.header {
 				if strings.HasPrefix(line, "Mcp-Session-Id: ") {
 					header = append(header, line)
@@ -75,13 +69,16 @@ func TestStreamsOverReloads(t *testing.T) {
 			open.cancel()
 			wait(t, s.ended, "the end of the stream")
 		})
+		if w.name == "h2" && v != v26 {
+			continue // a stream is judged anew in the same way, whatever carries it
+		}
 		run("E7 a permission is taken away during the stream", func(t *testing.T, up *upstream, s *source) {
 			open := opened(t, v, w, up, s, alice)
 			s.send(t, event(updated))
 			if got := open.data(t); got != updated {
 				t.Errorf("the client received %q", got)
 			}
-			reload(t, without(t, "\t\tallow resources.subscribe main/file:///pub/**\n"))
+			reload(t, without(t, "\t\tallow resources.read main/file:///pub/** main/db:{id}\n"))
 			s.send(t, event(updated)+event(toolsChanged))
 			if got := open.data(t); got != toolsChanged {
 				t.Errorf("the client received %q", got)
@@ -131,9 +128,6 @@ func TestReload(t *testing.T) {
 			m.body = []byte("[" + callTool("admin") + "," + call("2", "prompts/get", `{"name":"hidden"}`) + "]")
 		}
 		r := w.send(t, m)
-		for r.status == 0 { // the connection met the old listener as it closed
-			r = w.send(t, m)
-		}
 		switch text := string(r.body); {
 		case (r.status == 200 || version == v03 && r.status == 403) && strings.Contains(text, "not_found"):
 			return false
@@ -191,6 +185,7 @@ func TestReload(t *testing.T) {
 	everywhere(t, "C15 a call that runs ends as it began", versions, func(t *testing.T, version string, w wire) {
 		up := watch(t)
 		up.permitMarkers()
+		m := callOf(t, version, alice, "admin")
 		held, release := make(chan struct{}), make(chan struct{})
 		up.replies(func(w http.ResponseWriter, r *http.Request, got received) {
 			close(held)
@@ -200,11 +195,9 @@ func TestReload(t *testing.T) {
 		reload(t, lasting(caddyfile(more)))
 		defer reload(t, caddyfile(""))
 		answer := make(chan *reply, 1)
-		m := callOf(t, version, alice, "admin")
 		go func() { answer <- w.send(t, m) }()
 		wait(t, held, "the call")
 		reload(t, lasting(caddyfile("")))
-		notFound.check(t, w.send(t, m))
 		close(release)
 		wait(t, answer, "the answer").ok(t)
 		up.one(t)
