@@ -179,6 +179,7 @@ var where = []struct {
 	{"C7", []string{v26}, "no other revision has subscriptions/listen"},
 	{"C8", []string{v26}, "no other revision has subscriptions/listen"},
 	{"C9", []string{v25}, "no other revision asks for tasks in a call"},
+	{"C9 a call as a task without a version", []string{v03}, "it names none"},
 	{"C12 the log level", legacy, "2026-07-28 has no such method"},
 	{"D3", legacy, "2026-07-28 sends nothing again"},
 	{"D10", []string{v26}, "no other revision has cacheScope"},
@@ -194,6 +195,15 @@ var where = []struct {
 	{"E11", legacy, "a server of 2026-07-28 asks in results, which is F8, or not at all: E12"},
 	{"E12", []string{v26}, "in the others servers ask on the stream: E11"},
 	{"E13", legacy, "2026-07-28 has no event ids: B18"},
+	{"F1", []string{v25, v26}, "the others have no tasks"},
+	{"F2", []string{v25}, "no other revision lists tasks"},
+	{"F3", []string{v25, v26}, "the others have no tasks"},
+	{"F4", []string{v25, v26}, "the others have no tasks"},
+	{"F5", []string{v25, v26}, "the others have no tasks"},
+	{"F6", []string{v26}, "in the others no request is sent again with an answer in it"},
+	{"F7", []string{v26}, "in the others no request is sent again with an answer in it"},
+	{"F8", []string{v26}, "in the others servers ask on the stream: E11"},
+	{"F9", []string{v26}, "the others have one kind of results"},
 }
 
 func versionsOf(name string) []string {
