@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -220,19 +221,37 @@ func TestSize(t *testing.T) {
 				t.Errorf("status %d", r.status)
 			}
 		})
-		t.Run("A24 ids are echoed as they were written/"+w.name, func(t *testing.T) {
+	}
+	for version, w := range both(versions) {
+		t.Run("A22 5 MiB without a length/"+version+"/"+w.name, func(t *testing.T) {
+			up := watch(t)
+			m := callOf(t, version, alice, "ok")
+			m.body = []byte(callTool(strings.Repeat("x", 5<<20)))
+			r, transport, _ := m.request(t, w)
+			r.ContentLength = -1
+			resp, err := transport.RoundTrip(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			body, _ := io.ReadAll(resp.Body)
+			up.nothing(t)
+			want{413, 40000, "body_too_large"}.check(t, &reply{status: resp.StatusCode, header: resp.Header, body: body})
+		})
+		t.Run("A24 ids are echoed as they were written/"+version+"/"+w.name, func(t *testing.T) {
 			for _, id := range []string{`9007199254740993`, `1.0`, `1e0`, `-0`, `"1"`, `"\u0031"`, `""`, `123456789012345678901234567890`} {
 				up := watch(t)
-				if got := w.send(t, post(t, alice, call(id, "tools/call", `{"name":"admin"}`))).refusal(t); string(got.ID) != id {
+				refused, _ := post(t, alice, call(id, "tools/call", `{"name":"admin"}`)).in(version)
+				if got := w.send(t, refused).refusal(t); string(got.ID) != id {
 					t.Errorf("the refusal of %s has the id %s", id, got.ID)
 				}
-				body := call(id, "tools/call", `{"name":"ok"}`)
-				r := w.send(t, post(t, alice, body)).ok(t)
+				m, _ := post(t, alice, call(id, "tools/call", `{"name":"ok"}`)).in(version)
+				r := w.send(t, m).ok(t)
 				if !bytes.Contains(r.body, []byte(`"id":`+id+`,`)) {
 					t.Errorf("the answer to %s is %s", id, r.body)
 				}
-				if got := up.one(t); string(got.body) != body {
-					t.Errorf("the server received %s, not %s", got.body, body)
+				if got := up.one(t); !bytes.Equal(got.body, m.body) {
+					t.Errorf("the server received %s, not %s", got.body, m.body)
 				}
 			}
 		})

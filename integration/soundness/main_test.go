@@ -53,7 +53,7 @@ func run(m *testing.M) int {
 	}
 	code := m.Run()
 	stop()
-	if err := errors.Join(checkLog(), checkCoverage()); err != nil {
+	if err := errors.Join(checkLog(), checkCoverage(), checkPeers()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -117,6 +117,7 @@ func caddyfile(more string) string {
 	return strings.NewReplacer(
 		"{DIR}", world.dir,
 		"{UP}", world.up.address,
+		"{CONFUSING}", "issuer http://"+world.jwks.address+"/honest\n\tissuer "+strings.Join(confusing("http://"+world.jwks.address), "\n\tissuer "),
 		"{JWKS}", world.jwks.address,
 		"{SECURE}", fmt.Sprint(world.secure),
 		"{PLAIN}", fmt.Sprint(world.plain),
@@ -166,6 +167,7 @@ const template = `{
 	issuer https://moved.test {
 		jwks_url http://{JWKS}/moved
 	}
+	{CONFUSING}
 }
 
 (roles) {

@@ -134,6 +134,24 @@ func TestChallenges(t *testing.T) {
 			t.Errorf("challenge %s", got)
 		}
 	})
+	everywhere(t, "H3 nothing that a client sends is in a challenge", versions, func(t *testing.T, version string, w wire) {
+		const hostile = `x", error="none", scope="*`
+		want := `Bearer error="invalid_token", error_description="` + "@" + `", scope="mcp:call", ` + metadata
+		m := callOf(t, version, alice, hostile, "User-Agent: "+hostile, "X-Forwarded-Host: evil.example", "X-Forwarded-Prefix: /"+hostile, "Mcp-Session-Id: a\"b")
+		m.path = `/mcp?resource_metadata="https://evil.example/"&scope=*`
+		for _, token := range []string{hostile, "a.b.c", alice.token(t, claims{"iss": hostile}), alice.token(t, claims{"sub": nil, "scope": "*"})} {
+			got := challenge(t, w, m.without("Authorization").with("Authorization: Bearer "+token))
+			_, rest, _ := strings.Cut(got, `error_description="`)
+			description, _, _ := strings.Cut(rest, `"`)
+			if got != strings.Replace(want, "@", description, 1) {
+				t.Errorf("challenge %s", got)
+			}
+		}
+		noToken := `Bearer scope="mcp:call", ` + metadata
+		if got := challenge(t, w, m.without("Authorization")); got != noToken {
+			t.Errorf("challenge %s, want %s", got, noToken)
+		}
+	})
 	everywhere(t, "C12 no challenge where no scope would help", versions, func(t *testing.T, version string, w wire) {
 		for _, m := range []message{
 			callOf(t, version, nobody, "ok"), callOf(t, version, alice, "admin"), ask(t, version, alice, "prompts/get", `"name":"hidden"`),

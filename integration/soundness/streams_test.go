@@ -105,16 +105,6 @@ func TestStreams(t *testing.T) {
 		run := func(name string, f func(t *testing.T, up *upstream, s *source)) {
 			t.Run(name+"/"+v+"/"+w.name, func(t *testing.T) { f(t, watch(t), newSource()) })
 		}
-		run("E7 the token expires during the stream", func(t *testing.T, up *upstream, s *source) {
-			short := alice.token(t, claims{"exp": float64(time.Now().UnixMilli())/1000 + 1.2})
-			open := opened(t, v, w, up, s, alice, "Authorization: Bearer "+short)
-			s.send(t, event(toolsChanged))
-			open.data(t)
-			wait(t, s.ended, "the end of the stream at the server")
-			if r := open.rest(t); strings.Contains(string(r.body), "data:") || r.err != nil {
-				t.Errorf("the client received %q, and the stream did not end as one does: %v", r.body, r.err)
-			}
-		})
 		run("E8 the client of a call goes away", func(t *testing.T, up *upstream, s *source) {
 			feeding(up, s, http.MethodPost)
 			open := stream(t, w, callOf(t, v, alice, "ok"))
@@ -163,8 +153,9 @@ func TestStreams(t *testing.T) {
 	}
 }
 
-// Whoever does not read is not read for without end.
-func TestSlowReaders(t *testing.T) {
+// Whoever does not read is not read for without end, and time ends a stream only if it is
+// the token's.
+func TestStreamsInTime(t *testing.T) {
 	everywhere(t, "E15 a client that does not read", versions, func(t *testing.T, version string, w wire) {
 		up := watch(t)
 		const flood, bound = 256 << 20, 64 << 20
@@ -198,17 +189,37 @@ func TestSlowReaders(t *testing.T) {
 		}
 		open.cancel()
 	})
-	t.Run("E15 nothing is said for longer than a body may take", func(t *testing.T) {
+	type pair struct {
+		open *streamed
+		s    *source
+	}
+	// all opens a stream in each revision over each version of HTTP.
+	all := func(t *testing.T, header ...string) (open []pair) {
+		t.Helper()
 		up := watch(t)
-		type pair struct {
-			open *streamed
-			s    *source
-		}
-		var idle []pair
 		for version, w := range both(versions) {
 			s := newSource()
-			idle = append(idle, pair{opened(t, version, w, up, s, alice), s})
+			open = append(open, pair{opened(t, version, w, up, s, alice, header...), s})
 		}
+		return open
+	}
+	t.Run("E7 the token expires during the stream", func(t *testing.T) {
+		// Long enough for all to begin.
+		short := alice.token(t, claims{"exp": time.Now().Add(4 * time.Second).Unix()})
+		open := all(t, "Authorization: Bearer "+short)
+		for _, p := range open {
+			p.s.send(t, event(toolsChanged))
+			p.open.data(t)
+		}
+		for _, p := range open {
+			wait(t, p.s.ended, "the end of the stream at the server")
+			if r := p.open.rest(t); strings.Contains(string(r.body), "data:") || r.err != nil {
+				t.Errorf("the client received %q, and the stream did not end as one does: %v", r.body, r.err)
+			}
+		}
+	})
+	t.Run("E15 nothing is said for longer than a body may take", func(t *testing.T) {
+		idle := all(t)
 		<-time.After(1500 * time.Millisecond) // body_timeout is 1s
 		for _, p := range idle {
 			p.s.send(t, event(toolsChanged))

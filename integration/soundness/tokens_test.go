@@ -309,7 +309,7 @@ func TestKeys(t *testing.T) {
 	})
 	everywhere(t, "C16 no keys, no entry", versions, func(t *testing.T, version string, w wire) {
 		up := watch(t)
-		for _, issuer := range []string{"https://dead.test", "https://moved.test"} {
+		for _, issuer := range append(confusing("http://"+world.jwks.address), "https://dead.test", "https://moved.test") {
 			m := callOf(t, version, alice, "ok").without("Authorization")
 			r := w.send(t, m.with("Authorization: Bearer "+alice.token(t, claims{"iss": issuer})))
 			want{503, 40100, "keys_unavailable"}.check(t, r)
