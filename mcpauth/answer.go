@@ -183,6 +183,14 @@ func (a *answer) FlushError() error {
 
 // event judges one event of a stream and sends what may be sent of it.
 func (a *answer) event(e *sse.Event) error {
+	if a.over.Load() {
+		return nil
+	}
+	if !a.call.refresh() {
+		a.call.logger.Info("event stream ended: its request would be refused now", zap.String("server", a.call.Server))
+		a.end(errRefusedNow)
+		return nil
+	}
 	if e.HasID && a.call.onEvent != nil {
 		a.call.onEvent(e.ID)
 	}

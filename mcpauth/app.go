@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -71,8 +72,11 @@ type App struct {
 	logger  *zap.Logger
 	// sealing is whether a handler may have to seal something.
 	sealing bool
-	checks  map[string]func(now time.Time) error
-	now     func() time.Time
+	// handlers are those of this configuration, which is of this generation.
+	handlers   []*Handler
+	generation uint64
+	checks     map[string]func(now time.Time) error
+	now        func() time.Time
 }
 
 // SessionLimits bound the table of MCP sessions. A session that ends is answered
@@ -117,6 +121,10 @@ type shared struct {
 	secret   *seal.Secret
 	// cursors is the secret's box for them.
 	cursors *seal.Box
+	// running is the configuration that runs, generations the number of all that
+	// were ever loaded.
+	running     atomic.Pointer[running]
+	generations atomic.Uint64
 }
 
 func newShared(sessions state.Limits, tasks state.TaskLimits) (*shared, error) {
@@ -190,6 +198,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err := a.takeStore(ctx); err != nil {
 		return err
 	}
+	a.generation = a.shared.generations.Add(1)
 
 	events, err := ctx.App("events")
 	if err != nil {
@@ -227,6 +236,7 @@ func (a *App) Start() error {
 // goes on. Nor must one that is rejected take a secret from its storage, or leave one
 // there.
 func (a *App) Handle(ctx context.Context, _ caddy.Event) error {
+	a.run()
 	a.shared.sessions.SetLimits(a.Sessions.limits())
 	a.shared.tasks.SetLimits(a.Tasks.limits())
 	a.store.revocations.SetAllowStale(time.Duration(a.AllowStale))
@@ -257,6 +267,7 @@ func (a *App) Cleanup() error {
 	if a.shared == nil {
 		return err
 	}
+	a.end()
 	a.shared = nil
 	_, err2 := pool.Delete(sharedKey)
 	return errors.Join(err, err2)

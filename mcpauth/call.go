@@ -49,6 +49,16 @@ type Call struct {
 	// cause is why it is beyond the token, if it is.
 	cause  scope.Cause
 	logger *zap.Logger
+	// handler is the one that judged it last, of the configuration of that
+	// generation. incoming is the request, and authorization what it had for the
+	// gateway only: by them a stream is judged anew.
+	handler       *Handler
+	generation    uint64
+	incoming      *http.Request
+	authorization []string
+	// wanted is set while it is found out what is asked: everything is noted
+	// there, and allowed.
+	wanted *[]policy.Question
 	// continued are the keys of the requests whose cursors were opened.
 	continued []string
 	tasks     *state.Tasks

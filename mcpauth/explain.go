@@ -295,7 +295,10 @@ func (i *Inquiry) helpful(asked *composed, v ruling) []string {
 		if v.last == nil || len(scopes) > most {
 			return nil
 		}
-		more := slices.DeleteFunc(at.principal.scopesFor(*v.last), func(s string) bool { return slices.Contains(at.principal.Scopes, s) })
+		if at.principal.vouched {
+			return nil
+		}
+		more := at.principal.missingScopes([]policy.Question{*v.last})
 		if len(more) == 0 {
 			return nil
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -131,6 +132,9 @@ type Handler struct {
 	tokens    *token.Cache[*Principal]
 	usage     *scope.Usage
 	tasks     *state.Tasks
+	// running is the configuration that runs, generation that of this one.
+	running    *atomic.Pointer[running]
+	generation uint64
 
 	// The sources of principals without a token, nil unless configured.
 	authenticated *voucher
@@ -206,6 +210,8 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		e.cursors = app.shared.cursors
 	}
 	app.sealing = true
+	app.handlers = append(app.handlers, h)
+	h.running, h.generation = &app.shared.running, app.generation
 	return nil
 }
 
@@ -229,7 +235,7 @@ const allowedMethods = "POST, GET, DELETE, OPTIONS"
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	call := &Call{logger: h.logger, tasks: h.tasks}
+	call := &Call{logger: h.logger, tasks: h.tasks, handler: h, generation: h.generation, incoming: r, authorization: r.Header["Authorization"]}
 	answered, refusal := h.admit(call, w, r)
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	if call.Principal != nil {

@@ -13,9 +13,8 @@ import (
 
 // judge decides on every message of a call. If one is refused, all are.
 func (c *Call) judge() *Refusal {
-	p, e := c.Principal, c.endpoint
-	if !p.may(mcp.ServersUse, c.Server, policy.KindNone, "") {
-		return e.forbidden(c.ID(), p.scopesFor(policy.Question{Permission: mcp.ServersUse, Server: c.Server}))
+	if !c.mayServer(mcp.ServersUse) {
+		return c.endpoint.forbidden(c.ID(), c.stepUp())
 	}
 	if refusal := c.openCursors(); refusal != nil {
 		return refusal
@@ -43,9 +42,6 @@ func (c *Call) judgeMessage(m *jsonrpc.Message) *Refusal {
 	}
 	method := mcp.Lookup(m.Method, mcp.Client, m.Kind, c.Version)
 	if method == nil {
-		if m.Kind == jsonrpc.Notification && mcp.IsRequest(m.Method) {
-			return refuse(http.StatusBadRequest, jsonrpc.CodeInvalidRequest, "id_missing", "a request needs an id")
-		}
 		if m.Kind == jsonrpc.Notification && strings.HasPrefix(m.Method, "notifications/") {
 			return ignored()
 		}
@@ -100,13 +96,13 @@ func (c *Call) invalid(m *jsonrpc.Message, reason, message string) *Refusal {
 
 // judgeServer decides on what is about the server as a whole.
 func (c *Call) judgeServer(m *jsonrpc.Message, perm mcp.Permission) *Refusal {
-	if c.Principal.may(perm, c.Server, policy.KindNone, "") {
+	if c.mayServer(perm) {
 		return nil
 	}
 	if m.Kind == jsonrpc.Notification {
 		return ignored()
 	}
-	return c.endpoint.forbidden(m.ID, c.Principal.scopesFor(policy.Question{Permission: perm, Server: c.Server}))
+	return c.endpoint.forbidden(m.ID, c.stepUp())
 }
 
 func (c *Call) judgeObject(m *jsonrpc.Message, object mcp.Object, perm mcp.Permission, kind policy.ObjectKind, name string) *Refusal {
@@ -114,7 +110,7 @@ func (c *Call) judgeObject(m *jsonrpc.Message, object mcp.Object, perm mcp.Permi
 	if c.mayUse(asked) {
 		return nil
 	}
-	if scopes := c.Principal.scopesFor(asked); len(scopes) > 0 {
+	if scopes := c.stepUp(); len(scopes) > 0 {
 		return c.endpoint.insufficient(m.ID, scopes)
 	}
 	return unknownObject(m, object, c.Version, name)
@@ -149,6 +145,9 @@ func (c *Call) narrow(m *jsonrpc.Message) *Refusal {
 	}
 	if len(asked.TaskIDs) > 0 && !m.Params.Meta.Declared.Tasks {
 		return undeclaredTasks(m)
+	}
+	if c.wanted != nil {
+		return nil // what is not allowed is left out, not refused
 	}
 	some := func(perm mcp.Permission) bool { return p.maySome(perm, c.Server) }
 	allowed := jsonrpc.Notifications{

@@ -1,8 +1,8 @@
 package mcpauth
 
 import (
+	"context"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -121,36 +121,6 @@ func (p *Principal) maySee(server string, list jsonrpc.List, key string) bool {
 	return p.may(perm, server, kind, key)
 }
 
-// scopesFor returns the scopes that would allow what was refused: the fewest that
-// are missing, after those the token has, because a client of MCP 2025-11-25 asks
-// anew for exactly what it is told. None means that no scope would help.
-func (p *Principal) scopesFor(asked policy.Question) []string {
-	if p.vouched {
-		return nil
-	}
-	// offline_access is between client and issuer (MCP 2026-07-28, scopes).
-	scopes := slices.DeleteFunc(slices.Clone(p.Scopes), func(s string) bool { return s == "offline_access" })
-	held := len(scopes)
-	if refusal := p.Scope.Permit(scope.Of(asked.Permission)); refusal != nil {
-		if refusal.Cause != scope.CauseOAuth {
-			return nil
-		}
-		scopes = append(scopes, p.ScopeMap.ScopesFor(p.Scopes, scope.Of(asked.Permission))...)
-	}
-	wider := append(slices.Clone(p.Scopes), scopes[held:]...)
-	if set := p.policy.RolesOf(values(p.Claims), wider, sees(p.Claims)); !p.policy.Judge(set, asked).Allowed {
-		missing := p.policy.ScopesForQuestion(values(p.Claims), wider, sees(p.Claims), asked)
-		if len(missing) == 0 {
-			return nil
-		}
-		scopes = append(scopes, missing...)
-	}
-	if len(scopes) == held {
-		return nil
-	}
-	return scopes
-}
-
 func listed(list jsonrpc.List) (mcp.Permission, policy.ObjectKind) {
 	switch list {
 	case jsonrpc.Tools:
@@ -200,17 +170,22 @@ func (h *Handler) authenticate(r *http.Request, e *endpoint, now time.Time) (*Pr
 	if raw == "" || len(h.Issuers) == 0 {
 		return nil, h.tokenMissing(e)
 	}
+	return h.holder(r.Context(), raw, e, now)
+}
+
+// holder finds out who holds a token.
+func (h *Handler) holder(ctx context.Context, raw string, e *endpoint, now time.Time) (*Principal, *Refusal) {
 	if p, ok := h.tokens.Get(raw, e.server, now); ok {
 		return p, nil
 	}
-	claims, err := h.verifier.Verify(r.Context(), raw, now, e.audiences)
+	claims, err := h.verifier.Verify(ctx, raw, now, e.audiences)
 	if err != nil {
 		reason := token.ReasonOf(err)
 		if reason == token.KeysUnavailable {
 			h.logger.Warn("token can't be verified", zap.Error(err))
 			return nil, refuse(http.StatusServiceUnavailable, mcp.CodeUnauthorized, string(reason), reason.Description())
 		}
-		refusal = refuse(http.StatusUnauthorized, mcp.CodeUnauthorized, string(reason), reason.Description())
+		refusal := refuse(http.StatusUnauthorized, mcp.CodeUnauthorized, string(reason), reason.Description())
 		refusal.challenge = e.challenge("invalid_token", reason.Description(), h.ScopesSupported)
 		return nil, refusal
 	}

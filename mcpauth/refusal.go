@@ -138,8 +138,11 @@ func unknownObject(m *jsonrpc.Message, object mcp.Object, v mcp.Version, name st
 }
 
 // unknownMethod answers for a method that the revision does not have, or that
-// the gateway does not carry.
+// the gateway does not carry, and for a request without an id.
 func unknownMethod(m *jsonrpc.Message, v mcp.Version) *Refusal {
+	if m.Kind == jsonrpc.Notification && mcp.IsRequest(m.Method) {
+		return refuse(http.StatusBadRequest, jsonrpc.CodeInvalidRequest, "id_missing", "a request needs an id")
+	}
 	f := refuse(http.StatusOK, jsonrpc.CodeMethodNotFound, "unknown_method", "Method not found")
 	f.ID = m.ID
 	if v.Modern() {

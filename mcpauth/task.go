@@ -35,7 +35,7 @@ func (c *Call) judgeTask(m *jsonrpc.Message, perm mcp.Permission) *Refusal {
 	}
 	asked := c.made(&task)
 	if !c.mayUse(asked) {
-		if scopes := c.Principal.scopesFor(asked); len(scopes) > 0 {
+		if scopes := c.stepUp(); len(scopes) > 0 {
 			return c.endpoint.insufficient(m.ID, scopes)
 		}
 		return c.unknownTask(m)

@@ -331,8 +331,10 @@ func (v vocabulary) ofPermission(s subject, both sides, issuers [2]string, perm 
 	var together []atom
 	for _, m := range given {
 		var way []atom
-		for _, name := range m.ScopesFor(held, need) {
-			way = append(way, v.atom("scope", name))
+		for _, perm := range (need &^ m.Permissions(held)).List() {
+			if known := m.Known(perm); len(known) > 0 && !slices.ContainsFunc(way, func(a atom) bool { return a.values[0] == known[0] }) {
+				way = append(way, v.atom("scope", known[0]))
+			}
 		}
 		ways, together = append(ways, way), append(together, way...)
 	}

@@ -1,19 +1,22 @@
 // An OpenID provider on loopback. It gives JWT access tokens (RFC 9068) for one
 // resource at a time: to services by client_credentials, and to users by the
 // authorization code flow, in which login_hint names who logs in, without a
-// password. The groups of both are claims of the token.
+// password. The groups of both are claims of the token. It reports what it is asked
+// for, and the tokens that it gives.
 import http from 'node:http';
 import { generateKeyPairSync } from 'node:crypto';
 import { Provider, errors } from 'oidc-provider';
 import { emit, endWithParent } from './harness.mjs';
 
-const { resources, redirect } = JSON.parse(process.env.OIDC_CONFIG);
+const { resources, redirect, users = {} } = JSON.parse(process.env.OIDC_CONFIG);
+const scopes = ['mcp:read', 'mcp:write', 'mcp:prompt', 'mcp:complete'];
 const groups = {
     'full-service': ['full'],
     'restricted-service': ['restricted'],
     'no-group-service': [],
     alice: ['full'],
-    bob: ['restricted']
+    bob: ['restricted'],
+    ...Object.fromEntries(Object.entries(users).map(([id, user]) => [id, user.groups]))
 };
 
 const jwk = generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey.export({ format: 'jwk' });
@@ -35,7 +38,7 @@ const app = {
 function resourceServer(resource) {
     if (!resources.includes(resource)) throw new errors.InvalidTarget();
     return {
-        scope: 'mcp:read mcp:write',
+        scope: scopes.join(' '),
         audience: resource,
         accessTokenFormat: 'jwt',
         accessTokenTTL: 300,
@@ -49,7 +52,7 @@ server.listen(0, '127.0.0.1', () => {
     const provider = new Provider(issuer, {
         clients: [...Object.keys(groups).filter(id => id.endsWith('service')).map(service), app],
         jwks: { keys: [{ ...jwk, use: 'sig', alg: 'RS256', kid: 'first' }] },
-        scopes: ['openid', 'offline_access', 'mcp:read', 'mcp:write'],
+        scopes: ['openid', 'offline_access', ...scopes],
         cookies: { keys: ['loopback only'] },
         pkce: { required: () => true },
         findAccount: (_, id) => (id in groups ? { accountId: id, claims: () => ({ sub: id }) } : undefined),
@@ -67,8 +70,16 @@ server.listen(0, '127.0.0.1', () => {
             }
         }
     });
+    provider.on('grant.success', ({ oidc }) => {
+        const { accountId, scope } = oidc.entities.AccessToken ?? {};
+        if (accountId) emit({ event: 'token', user: accountId, grant: oidc.params.grant_type, scope });
+    });
     const fallback = provider.callback();
     server.on('request', async (req, res) => {
+        const { pathname, searchParams } = new URL(req.url, issuer);
+        if (pathname === '/auth') {
+            emit({ event: 'authorize', user: searchParams.get('login_hint'), scope: searchParams.get('scope') });
+        }
         if (!req.url.startsWith('/interaction/')) return fallback(req, res);
         const { params, prompt, session } = await provider.interactionDetails(req, res);
         const result = {};
@@ -77,7 +88,13 @@ server.listen(0, '127.0.0.1', () => {
         } else {
             const grant = new provider.Grant({ accountId: session.accountId, clientId: params.client_id });
             grant.addOIDCScope(params.scope);
-            for (const resource of [params.resource].flat()) grant.addResourceScope(resource, params.scope);
+            // A user may consent to less than what is asked for.
+            const consents = scope => users[session.accountId]?.consents?.includes(scope) ?? true;
+            const asked = params.scope?.split(' ') ?? [];
+            for (const resource of [params.resource].flat()) {
+                grant.addResourceScope(resource, asked.filter(consents).join(' '));
+                grant.rejectResourceScope(resource, asked.filter(scope => !consents(scope)).join(' '));
+            }
             result.consent = { grantId: await grant.save() };
         }
         await provider.interactionFinished(req, res, result);

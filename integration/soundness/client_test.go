@@ -60,7 +60,10 @@ var (
 func dial(t *testing.T, port int, protocol string) net.Conn {
 	t.Helper()
 	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-	if errors.Is(err, syscall.ECONNRESET) {
+	for range 10 {
+		if !errors.Is(err, syscall.ECONNRESET) {
+			break
+		}
 		// A reload resets connections that the old listener has not accepted.
 		conn, err = net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 	}
@@ -99,9 +102,29 @@ func (m message) bytesH1() []byte {
 
 func sendH1(t *testing.T, m message) *reply {
 	t.Helper()
-	conn := dial(t, m.port, "http/1.1")
-	go func() { _, _ = conn.Write(m.bytesH1()) }()
-	return readH1(bufio.NewReader(conn), m.method)
+	record(t, m.version(), "h1")
+	return exchangeH1(t, m)
+}
+
+func exchangeH1(t *testing.T, m message) *reply {
+	t.Helper()
+	return overReload(func() *reply {
+		conn := dial(t, m.port, "http/1.1")
+		go func() { _, _ = conn.Write(m.bytesH1()) }()
+		return readH1(bufio.NewReader(conn), m.method)
+	})
+}
+
+// overReload sends again what met the old listener as it closed: Caddy resets the
+// connections that it has not accepted by then, shortly after a reload.
+func overReload(send func() *reply) *reply {
+	for {
+		before := len(world.up.all())
+		r := send()
+		if r.status != 0 || time.Since(time.Unix(0, world.loaded.Load())) > 2*time.Second || len(world.up.all()) != before {
+			return r
+		}
+	}
 }
 
 // readH1 reads one answer of HTTP/1.1, informational ones before it included.
@@ -160,43 +183,14 @@ func (m message) fieldsH2() []field {
 
 func sendH2(t *testing.T, m message) *reply {
 	t.Helper()
-	return sendFields(t, m.port, m.fieldsH2(), m.body)
+	record(t, m.version(), "h2")
+	return overReload(func() *reply { return sendFields(t, m.port, m.fieldsH2(), m.body) })
 }
 
 // sendFields sends a request of HTTP/2 that need not be a valid one.
 func sendFields(t *testing.T, port int, fields []field, body []byte) *reply {
 	t.Helper()
-	conn := dial(t, port, "h2")
-	if _, err := conn.Write([]byte(http2.ClientPreface)); err != nil {
-		return &reply{err: err}
-	}
-	framer := http2.NewFramer(conn, conn)
-	framer.AllowIllegalWrites = true
-	framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
-	must := func(err error) {
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	must(framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 24}))
-	must(framer.WriteWindowUpdate(0, 1<<24))
-	var block bytes.Buffer
-	encoder := hpack.NewEncoder(&block)
-	for _, f := range fields {
-		must(encoder.WriteField(hpack.HeaderField{Name: f.name, Value: f.value}))
-	}
-	first := true
-	for rest := block.Bytes(); first || len(rest) > 0; first = false {
-		chunk := rest[:min(len(rest), 16000)]
-		rest = rest[len(chunk):]
-		if first {
-			must(framer.WriteHeaders(http2.HeadersFrameParam{
-				StreamID: 1, BlockFragment: chunk, EndStream: body == nil, EndHeaders: len(rest) == 0,
-			}))
-		} else if err := framer.WriteContinuation(1, len(rest) == 0, chunk); err != nil {
-			break // refused before its end
-		}
-	}
+	framer := openH2(t, port, fields, body == nil)
 	if len(body) > 60_000 {
 		t.Fatal("a body this large needs flow control; send it with stream")
 	}
@@ -208,6 +202,42 @@ func sendFields(t *testing.T, port int, fields []field, body []byte) *reply {
 		}
 	}
 	return readH2(framer)
+}
+
+// openH2 sends the header of a request of HTTP/2, which may be all of it.
+func openH2(t *testing.T, port int, fields []field, whole bool) *http2.Framer {
+	t.Helper()
+	conn := dial(t, port, "h2")
+	framer := http2.NewFramer(conn, conn)
+	framer.AllowIllegalWrites = true
+	framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	must := func(err error) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	// What is wrong with the connection, reading tells too.
+	_, _ = conn.Write([]byte(http2.ClientPreface))
+	_ = framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 24})
+	_ = framer.WriteWindowUpdate(0, 1<<24)
+	var block bytes.Buffer
+	encoder := hpack.NewEncoder(&block)
+	for _, f := range fields {
+		must(encoder.WriteField(hpack.HeaderField{Name: f.name, Value: f.value}))
+	}
+	first := true
+	for rest := block.Bytes(); first || len(rest) > 0; first = false {
+		chunk := rest[:min(len(rest), 16000)]
+		rest = rest[len(chunk):]
+		if first {
+			_ = framer.WriteHeaders(http2.HeadersFrameParam{
+				StreamID: 1, BlockFragment: chunk, EndStream: whole, EndHeaders: len(rest) == 0,
+			})
+		} else if err := framer.WriteContinuation(1, len(rest) == 0, chunk); err != nil {
+			break // refused before its end
+		}
+	}
+	return framer
 }
 
 func readH2(framer *http2.Framer) *reply {

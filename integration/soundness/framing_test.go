@@ -6,10 +6,10 @@ import (
 	"compress/gzip"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 	"unicode/utf16"
 )
 
@@ -94,7 +94,7 @@ func TestFraming(t *testing.T) {
 		{"A11 a trailing byte order mark", as(callTool("ok") + "\xef\xbb\xbf"), trailing},
 		{"A12 a batch with a forbidden call", as(batch(ping, callTool("admin"))), want{403, -32602, "not_found"}},
 		{"A12 a batch with a forbidden call first", as(batch(callTool("admin"), call("2", "ping", ""))), want{403, -32602, "not_found"}},
-		{"A12 a batch with a forbidden notification", as(batch(ping, `{"jsonrpc":"2.0","method":"tools/call","params":{"name":"admin"}}`)), want{400, -32600, "id_missing"}},
+		{"A12 a batch with a forbidden notification", as(batch(ping, `{"jsonrpc":"2.0","method":"tools/call","params":{"name":"admin"}}`)), idMissing},
 		{"A13 a batch in 2025-06-18", as(batch(ping), "MCP-Protocol-Version: 2025-06-18"), noBatch},
 		{"A13 a batch in 2025-11-25", as(batch(ping), "MCP-Protocol-Version: 2025-11-25"), noBatch},
 		{"A13 a batch in 2026-07-28", as(batch(modern("tools/list", "")), modernHeaders("tools/list", "")...), noBatch},
@@ -106,7 +106,7 @@ func TestFraming(t *testing.T) {
 		{"A14 initialize in a batch", as(batch(initialize("2025-03-26"))), want{400, -32600, "batch_initialize"}},
 		{"A14 a scalar in a batch", as(batch(ping, "1")), wrongShape},
 		{"A14 too many", as(batch(slicesRepeat(ping, 101)...)), want{400, -32600, "batch_too_long"}},
-		{"A15 a call without an id", as(`{"jsonrpc":"2.0","method":"tools/call","params":{"name":"admin"}}`), want{400, -32600, "id_missing"}},
+		{"A15 a call without an id", as(`{"jsonrpc":"2.0","method":"tools/call","params":{"name":"admin"}}`), idMissing},
 		{"A15 an id that is null", as(call("null", "tools/call", `{"name":"admin"}`)), want{400, -32600, "id_null"}},
 		{"A15 an id that is an object", as(call("{}", "tools/call", `{"name":"admin"}`)), want{400, -32600, "id_type"}},
 		{"A15 an id that is a boolean", as(call("true", "tools/call", `{"name":"ok"}`)), want{400, -32600, "id_type"}},
@@ -123,6 +123,8 @@ func TestFraming(t *testing.T) {
 		{"A17 name is null", named(`null`), wrongType},
 		{"A17 no name", tool(`{"arguments":{}}`), want{400, -32602, "name_missing"}},
 		{"A17 no params", as(call("1", "tools/call", "")), want{400, -32602, "name_missing"}},
+		{"A17 no name in 2026-07-28", as(modern("tools/call", `"arguments":{}`), modernHeaders("tools/call", "")...), headerMissing},
+		{"A17 no name but in the header", as(modern("tools/call", `"arguments":{}`), modernHeaders("tools/call", "ok")...), headerMismatch},
 		{"A17 arguments are an array", tool(`{"name":"ok","arguments":["admin"]}`), wrongType},
 		{"A18 invalid UTF-8 in the name", named("\"adm\xffin\""), malformed},
 		{"A18 overlong UTF-8", named("\"adm\xc1\xa9n\""), malformed},
@@ -153,7 +155,7 @@ func TestFraming(t *testing.T) {
 		{"A21 vendor/exec", method("vendor/exec"), unknownMethod},
 		{"A21 rpc.discover", method("rpc.discover"), unknownMethod},
 		{"A21 modern vendor/exec", newer("vendor/exec"), unknownModern},
-		{"A21 a notification of another kind", as(`{"jsonrpc":"2.0","method":"vendor/exec","params":{"name":"admin"}}`), want{400, -32601, "unknown_method"}},
+		{"A21 a notification of another kind", as(`{"jsonrpc":"2.0","method":"vendor/exec","params":{"name":"admin"}}`), unknownNotification},
 		{"A22 nested 10,000 deep", tool(`{"name":"ok","arguments":{"a":` + strings.Repeat("[", 10_000) + strings.Repeat("]", 10_000) + `}}`), malformed},
 		{"A22 nested 10,000 deep and not closed", as(strings.Repeat(`[`, 10_000)), want{400, -32700, "json_truncated"}},
 		{"A22 nested 300 deep", tool(`{"name":"ok","arguments":{"a":` + strings.Repeat("[", 300) + strings.Repeat("]", 300) + `}}`), want{400, -32700, "json_depth"}},
@@ -192,13 +194,24 @@ func TestSize(t *testing.T) {
 			{"A14 a batch of 100,000", "[" + strings.TrimSuffix(strings.Repeat(`{"jsonrpc":"2.0","method":"m"},`, 100_000), ",") + "]", want{400, -32600, "batch_too_long"}},
 			{"A22 10 MiB", callTool(strings.Repeat("x", 10<<20)), want{413, 40000, "body_too_large"}},
 			{"A22 a name of 1 MB", callTool(strings.Repeat("x", 1_000_000)), notFound},
+			{"A22 a uri of 1 MB", call("1", "resources/read", `{"uri":"`+strings.Repeat("x", 1_000_000)+`"}`), noResource},
 		} {
-			t.Run(a.row+"/"+w.name, func(t *testing.T) {
-				up := watch(t)
-				r := stream(t, w, post(t, alice, a.body)).rest(t)
-				up.nothing(t)
-				a.want.check(t, r)
-			})
+			for _, version := range versionsOf(a.row) {
+				t.Run(a.row+"/"+version+"/"+w.name, func(t *testing.T) {
+					up := watch(t)
+					m, _ := post(t, alice, a.body).in(version)
+					want := a.want
+					if version == v26 { // no header could be as large
+						m = m.without("Mcp-Name").with("Mcp-Name: ok")
+						if want.status == http.StatusOK {
+							want = headerMismatch
+						}
+					}
+					r := stream(t, w, m).rest(t)
+					up.nothing(t)
+					want.check(t, r)
+				})
+			}
 		}
 		t.Run("A22 a header of 2 MB/"+w.name, func(t *testing.T) {
 			up := watch(t)
@@ -208,19 +221,37 @@ func TestSize(t *testing.T) {
 				t.Errorf("status %d", r.status)
 			}
 		})
-		t.Run("A24 ids are echoed as they were written/"+w.name, func(t *testing.T) {
+	}
+	for version, w := range both(versions) {
+		t.Run("A22 5 MiB without a length/"+version+"/"+w.name, func(t *testing.T) {
+			up := watch(t)
+			m := callOf(t, version, alice, "ok")
+			m.body = []byte(callTool(strings.Repeat("x", 5<<20)))
+			r, transport, _ := m.request(t, w)
+			r.ContentLength = -1
+			resp, err := transport.RoundTrip(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			body, _ := io.ReadAll(resp.Body)
+			up.nothing(t)
+			want{413, 40000, "body_too_large"}.check(t, &reply{status: resp.StatusCode, header: resp.Header, body: body})
+		})
+		t.Run("A24 ids are echoed as they were written/"+version+"/"+w.name, func(t *testing.T) {
 			for _, id := range []string{`9007199254740993`, `1.0`, `1e0`, `-0`, `"1"`, `"\u0031"`, `""`, `123456789012345678901234567890`} {
 				up := watch(t)
-				if got := w.send(t, post(t, alice, call(id, "tools/call", `{"name":"admin"}`))).refusal(t); string(got.ID) != id {
+				refused, _ := post(t, alice, call(id, "tools/call", `{"name":"admin"}`)).in(version)
+				if got := w.send(t, refused).refusal(t); string(got.ID) != id {
 					t.Errorf("the refusal of %s has the id %s", id, got.ID)
 				}
-				body := call(id, "tools/call", `{"name":"ok"}`)
-				r := w.send(t, post(t, alice, body)).ok(t)
+				m, _ := post(t, alice, call(id, "tools/call", `{"name":"ok"}`)).in(version)
+				r := w.send(t, m).ok(t)
 				if !bytes.Contains(r.body, []byte(`"id":`+id+`,`)) {
 					t.Errorf("the answer to %s is %s", id, r.body)
 				}
-				if got := up.one(t); string(got.body) != body {
-					t.Errorf("the server received %s, not %s", got.body, body)
+				if got := up.one(t); !bytes.Equal(got.body, m.body) {
+					t.Errorf("the server received %s, not %s", got.body, m.body)
 				}
 			}
 		})
@@ -239,21 +270,17 @@ func TestSize(t *testing.T) {
 }
 
 func TestBodyInTime(t *testing.T) {
-	t.Run("A23 a chunked body is read whole", func(t *testing.T) {
+	everywhere(t, "A23 a body in pieces is read whole", versions, func(t *testing.T, version string, w wire) {
 		for name, expected := range map[string]int{"ok": 1, "admin": 0} {
 			up := watch(t)
-			m := post(t, alice, "", "Transfer-Encoding: chunked")
-			m.raw, m.body = true, nil
-			for _, c := range callTool(name) {
-				m.body = append(m.body, fmt.Sprintf("1;ext=admin\r\n%c\r\n", c)...)
-			}
-			m.body = append(m.body, "0\r\n\r\n"...)
-			r := sendH1(t, m)
+			m := callOf(t, version, alice, name)
+			whole := m.body
+			r := inPieces(t, w, m, whole, true)
 			if got := up.all(); len(got) != expected {
 				t.Fatalf("the server received %d requests for %s", len(got), name)
 			} else if expected == 1 {
 				r.ok(t)
-				if string(got[0].body) != callTool("ok") || got[0].header.Get("Content-Length") == "" {
+				if !bytes.Equal(got[0].body, whole) || got[0].header.Get("Content-Length") != fmt.Sprint(len(whole)) {
 					t.Errorf("the server received %q with %v", got[0].body, got[0].header)
 				}
 			} else {
@@ -261,72 +288,110 @@ func TestBodyInTime(t *testing.T) {
 			}
 		}
 	})
-	t.Run("A23 a slow body/h1", func(t *testing.T) {
+	t.Run("A23 a body that does not end", func(t *testing.T) {
 		up := watch(t)
-		m := post(t, alice, callTool("ok"), fmt.Sprintf("Content-Length: %d", len(callTool("ok"))))
-		m.raw, m.body = true, m.body[:10]
-		r := sendH1(t, m)
+		tooLarge, tooSlow := want{413, 40000, "body_too_large"}, want{408, 40000, "body_too_slow"}
+		var answers []func()
+		for header, want := range map[string]want{"X-No-Length: yes": tooSlow, "Content-Length: 500": tooSlow, "Content-Length: 20000000": tooLarge} {
+			for _, version := range versions {
+				for _, w := range wires {
+					m := callOf(t, version, alice, "ok", header)
+					answer := beginInPieces(t, w, m, m.body[:10], false)
+					answers = append(answers, func() { want.check(t, answer()) })
+				}
+			}
+		}
+		// All have begun, because each takes as long as the gateway has patience.
+		for _, check := range answers {
+			check()
+		}
 		up.nothing(t)
-		want{408, 40000, "body_too_slow"}.check(t, r)
 	})
-	t.Run("A23 a body shorter than its length/h1", func(t *testing.T) {
-		up := watch(t)
-		m := post(t, alice, "", "Content-Length: 500").to(t, world.plain, fmt.Sprintf("127.0.0.1:%d", world.plain), fmt.Sprintf("http://127.0.0.1:%d", world.plain), alice)
-		m.path, m.raw, m.body = "/servers/main/mcp", true, []byte(callTool("ok"))
-		conn := dial(t, m.port, "")
-		_, _ = conn.Write(m.bytesH1())
-		_ = conn.(interface{ CloseWrite() error }).CloseWrite()
-		want{400, 40000, "body_unreadable"}.check(t, readH1(bufio.NewReader(conn), "POST"))
-		up.nothing(t)
-	})
-	for name, length := range map[string]int{"shorter": 500, "longer": 10} {
-		t.Run("A23 a body "+name+" than its length/h2", func(t *testing.T) {
+	for _, version := range versions {
+		t.Run("A23 a body shorter than its length/"+version+"/h1", func(t *testing.T) {
 			up := watch(t)
-			r := sendH2(t, post(t, alice, callTool("ok"), fmt.Sprintf("Content-Length: %d", length)))
+			m := callOf(t, version, alice, "ok", "Content-Length: 500").toPlain(t, alice, "main")
+			m.raw = true
+			conn := dial(t, m.port, "")
+			_, _ = conn.Write(m.bytesH1())
+			_ = conn.(interface{ CloseWrite() error }).CloseWrite()
+			want{400, 40000, "body_unreadable"}.check(t, readH1(bufio.NewReader(conn), "POST"))
 			up.nothing(t)
-			if r.err == nil && r.status < 400 {
-				t.Errorf("status %d, %q", r.status, r.body)
+		})
+		for name, length := range map[string]int{"shorter": 500, "longer": 10} {
+			t.Run("A23 a body "+name+" than its length/"+version+"/h2", func(t *testing.T) {
+				up := watch(t)
+				r := sendH2(t, callOf(t, version, alice, "ok", fmt.Sprintf("Content-Length: %d", length)))
+				up.nothing(t)
+				if r.err == nil && r.status < 400 {
+					t.Errorf("status %d, %q", r.status, r.body)
+				}
+			})
+		}
+		t.Run("A23 Expect without a token/"+version, func(t *testing.T) {
+			up := watch(t)
+			m := callOf(t, version, alice, "ok", "Expect: 100-continue").without("Authorization")
+			r := sendH1(t, m)
+			up.nothing(t)
+			want{401, 40100, "token_missing"}.check(t, r)
+			if len(r.hints) > 0 {
+				t.Error("the body was asked for before the token was judged")
+			}
+		})
+		t.Run("A23 Expect with a token/"+version, func(t *testing.T) {
+			up := watch(t)
+			m := callOf(t, version, alice, "ok", "Expect: 100-continue")
+			conn := dial(t, m.port, "http/1.1")
+			whole := m.bytesH1()
+			body := len(m.body)
+			_, _ = conn.Write(whole[:len(whole)-body])
+			from := bufio.NewReader(conn)
+			resp, err := http.ReadResponse(from, &http.Request{Method: "POST"})
+			if err != nil || resp.StatusCode != 100 {
+				t.Fatalf("no 100 Continue: %v", err)
+			}
+			up.nothing(t)
+			_, _ = conn.Write(whole[len(whole)-body:])
+			readH1(from, "POST").ok(t)
+			if got := up.one(t); got.header.Get("Expect") != "" {
+				t.Error("the server received Expect")
 			}
 		})
 	}
-	t.Run("A23 Expect without a token", func(t *testing.T) {
-		up := watch(t)
-		m := post(t, alice, callTool("ok"), "Expect: 100-continue").without("Authorization")
-		r := sendH1(t, m)
-		up.nothing(t)
-		want{401, 40100, "token_missing"}.check(t, r)
-		if len(r.hints) > 0 {
-			t.Error("the body was asked for before the token was judged")
+}
+
+// inPieces sends a message with its body byte by byte, without a length unless the
+// message has one. The body ends only if it is whole.
+func inPieces(t *testing.T, w wire, m message, body []byte, whole bool) *reply {
+	t.Helper()
+	return beginInPieces(t, w, m, body, whole)()
+}
+
+// beginInPieces is the same without waiting for the answer.
+func beginInPieces(t *testing.T, w wire, m message, body []byte, whole bool) (answer func() *reply) {
+	t.Helper()
+	record(t, m.version(), w.name)
+	if w.name == "h2" {
+		framer := openH2(t, m.port, m.fieldsH2(), false)
+		for i := range body {
+			if err := framer.WriteData(1, whole && i == len(body)-1, body[i:i+1]); err != nil {
+				t.Fatal(err)
+			}
 		}
-	})
-	t.Run("A23 Expect with a token", func(t *testing.T) {
-		up := watch(t)
-		m := post(t, alice, callTool("ok"), "Expect: 100-continue")
-		conn := dial(t, m.port, "http/1.1")
-		whole := m.bytesH1()
-		body := len(m.body)
-		_, _ = conn.Write(whole[:len(whole)-body])
-		from := bufio.NewReader(conn)
-		resp, err := http.ReadResponse(from, &http.Request{Method: "POST"})
-		if err != nil || resp.StatusCode != 100 {
-			t.Fatalf("no 100 Continue: %v", err)
+		return func() *reply { return readH2(framer) }
+	}
+	chunked := !strings.Contains(fmt.Sprint(m.header), "Content-Length:")
+	m.raw, m.body = true, body
+	if chunked {
+		m, m.body = m.with("Transfer-Encoding: chunked"), nil
+		for _, c := range body {
+			m.body = append(m.body, fmt.Sprintf("1;ext=admin\r\n%c\r\n", c)...)
 		}
-		up.nothing(t)
-		_, _ = conn.Write(whole[len(whole)-body:])
-		readH1(from, "POST").ok(t)
-		if got := up.one(t); got.header.Get("Expect") != "" {
-			t.Error("the server received Expect")
+		if whole {
+			m.body = append(m.body, "0\r\n\r\n"...)
 		}
-	})
-	t.Run("A23 refused before the whole body came", func(t *testing.T) {
-		up := watch(t)
-		m := post(t, alice, "", "Content-Length: 20000000")
-		m.raw = true
-		begin := time.Now()
-		want{413, 40000, "body_too_large"}.check(t, sendH1(t, m))
-		up.nothing(t)
-		if time.Since(begin) > patience/2 {
-			t.Error("it took too long")
-		}
-	})
+	}
+	conn := dial(t, m.port, "http/1.1")
+	_, _ = conn.Write(m.bytesH1())
+	return func() *reply { return readH1(bufio.NewReader(conn), m.method) }
 }

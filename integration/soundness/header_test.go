@@ -2,7 +2,6 @@ package soundness
 
 import (
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -59,6 +58,9 @@ func TestHeaders(t *testing.T) {
 		{"B4 headers lie without a version", as(callTool("admin"), "Mcp-Method: ping", "Mcp-Name: ok"), notFound},
 		{"B5 modern _meta and no header", tool("ok"), headerMissing},
 		{"B6 legacy header, modern _meta", tool("ok", append([]string{"MCP-Protocol-Version: 2025-11-25"}, standard[1:]...)...), headerMismatch},
+		{"B6 legacy header, modern _meta, 2025-06-18", tool("ok", append([]string{"MCP-Protocol-Version: 2025-06-18"}, standard[1:]...)...), headerMismatch},
+		{"B6 legacy header, modern _meta, 2025-03-26", tool("ok", append([]string{"MCP-Protocol-Version: 2025-03-26"}, standard[1:]...)...), headerMismatch},
+		{"B6 legacy header and nothing else modern", tool("ok", "MCP-Protocol-Version: 2025-11-25"), headerMismatch},
 		{"B6 modern header, legacy _meta", as(meta(strings.Replace(version, v26, "2025-11-25", 1)+","+capabilities), standard...), headerMismatch},
 		{"B7 no version in _meta", as(meta(capabilities), standard...), want{400, -32602, "meta_version"}},
 		{"B7 no _meta", as(callTool("ok"), standard...), want{400, -32602, "meta_version"}},
@@ -154,16 +156,21 @@ func TestVersions(t *testing.T) {
 				t.Errorf("told %+v", data)
 			}
 		})
-		t.Run("B22 a batch in a session without batches/"+w.name, func(t *testing.T) {
-			up := watch(t)
-			id := session(t, alice, "2025-11-25")
-			up.forget()
-			for _, header := range [][]string{inSession(id, "2025-03-26"), inSession(id, "")[:1]} {
-				r := w.send(t, post(t, alice, "["+callTool("ok")+"]", header...))
+		for _, version := range []string{v06, v25} {
+			t.Run("B22 a batch in a session without batches/"+version+"/"+w.name, func(t *testing.T) {
+				up := watch(t)
+				id := session(t, alice, version)
+				up.forget()
+				for _, said := range []string{v03, "", version} {
+					m := post(t, alice, "["+callTool("ok")+"]", "Mcp-Session-Id: "+id)
+					if said != "" {
+						m = m.with("MCP-Protocol-Version: " + said)
+					}
+					noBatch.check(t, w.send(t, m))
+				}
 				up.nothing(t)
-				noBatch.check(t, r)
-			}
-		})
+			})
+		}
 	}
 }
 
@@ -196,16 +203,18 @@ func TestHeadersForwarded(t *testing.T) {
 				}
 			}
 		})
-		run("B14 underscore twins are dropped", func(t *testing.T) {
-			m := post(t, alice, body, append(modernHeaders("tools/call", "ok"),
-				"Mcp_Name: admin", "mcp_method: admin", "X_Mcp_Subject: admin", "X-Mcp_Subject: admin", "X.Mcp.Subject: admin", "Mcp_Session_Id: x")...)
-			got, _ := forwarded(t, w, m)
-			for name := range got.header {
-				if strings.ContainsAny(name, "_.") {
-					t.Errorf("the server received the header %s", name)
+		for _, version := range versions {
+			run("B14 underscore twins are dropped/"+version, func(t *testing.T) {
+				m := callOf(t, version, alice, "ok", "Mcp_Name: admin", "mcp_method: admin", "X_Mcp_Subject: admin", "X-Mcp_Subject: admin",
+					"X.Mcp.Subject: admin", "Mcp_Session_Id: x", "Mcp_Protocol_Version: 2025-11-25", "Content_Type: text/plain", "X_Forwarded_For: 6.6.6.6")
+				got, _ := forwarded(t, w, m)
+				for name := range got.header {
+					if strings.ContainsAny(name, "_.") {
+						t.Errorf("the server received the header %s", name)
+					}
 				}
-			}
-		})
+			})
+		}
 		run("B16 Mcp-Param is the server's to compare", func(t *testing.T) {
 			got, _ := forwarded(t, w, post(t, alice, body, append(modernHeaders("tools/call", "ok"), "Mcp-Param-Region: eu")...))
 			if value := got.header["Mcp-Param-Region"]; !slices.Equal(value, []string{"eu"}) {
@@ -241,25 +250,39 @@ func TestHeadersForwarded(t *testing.T) {
 		sendH1(t, m).ok(t)
 		up.one(t)
 	})
-	t.Run("B15 Connection takes nothing away", func(t *testing.T) {
-		m := post(t, alice, body, append(modernHeaders("tools/call", "ok"),
-			"Connection: keep-alive, Mcp-Name, Mcp-Method, Mcp-Session-Id, X-Mcp-Subject, X-Mcp-Roles, Content-Type, Authorization",
-			"TE: trailers", "Upgrade: h2c", "Proxy-Connection: X-Mcp-Subject", "Keep-Alive: timeout=5")...)
-		got, _ := forwarded(t, h1, m)
-		for name, value := range map[string]string{
-			"Mcp-Name": "ok", "Mcp-Method": "tools/call", "X-Mcp-Subject": "alice", "X-Mcp-Issuer": "https://rsa.test",
-			"X-Mcp-Client-Id": "app", "X-Mcp-Roles": "a", "Content-Type": "application/json",
-		} {
-			if !slices.Equal(got.header[http.CanonicalHeaderKey(name)], []string{value}) {
-				t.Errorf("%s is %q", name, got.header[http.CanonicalHeaderKey(name)])
+	for _, version := range versions {
+		t.Run("B15 Connection takes nothing away/"+version, func(t *testing.T) {
+			hop := []string{
+				"Connection: keep-alive, Mcp-Name, Mcp-Method, Mcp-Session-Id, Mcp-Protocol-Version, X-Mcp-Subject, X-Mcp-Roles, Content-Type, Authorization",
+				"TE: trailers", "Upgrade: h2c", "Proxy-Connection: X-Mcp-Subject", "Keep-Alive: timeout=5",
 			}
-		}
-		for _, name := range []string{"Upgrade", "Te", "Proxy-Connection", "Keep-Alive"} {
-			if got.header[name] != nil {
-				t.Errorf("the server received %s", name)
+			expected := map[string]string{
+				"X-Mcp-Subject": "alice", "X-Mcp-Issuer": "https://rsa.test", "X-Mcp-Client-Id": "app", "X-Mcp-Roles": "a", "Content-Type": "application/json",
 			}
-		}
-	})
+			watch(t)
+			m := callOf(t, version, alice, "ok", hop...)
+			if version == v26 {
+				expected["Mcp-Name"], expected["Mcp-Method"] = "ok", "tools/call"
+			} else {
+				m = m.with("Mcp-Session-Id: " + session(t, alice, version))
+				expected["Mcp-Session-Id"] = fmt.Sprintf("upstream-session-%d", world.up.made)
+			}
+			if version != v03 {
+				expected["Mcp-Protocol-Version"] = version
+			}
+			got, _ := forwarded(t, h1, m)
+			for name, value := range expected {
+				if !slices.Equal(got.header[name], []string{value}) {
+					t.Errorf("%s is %q", name, got.header[name])
+				}
+			}
+			for _, name := range []string{"Upgrade", "Te", "Proxy-Connection", "Keep-Alive"} {
+				if got.header[name] != nil {
+					t.Errorf("the server received %s", name)
+				}
+			}
+		})
+	}
 	t.Run("B23 our own origin and the allowed ones", func(t *testing.T) {
 		up := watch(t)
 		host, resource := "mcp.example.com", "https://mcp.example.com"

@@ -46,9 +46,9 @@ func (r *reply) only(t *testing.T, member, kept string) {
 }
 
 func TestLists(t *testing.T) {
-	for _, w := range wires {
+	for version, w := range both(versions) {
 		for _, list := range lists {
-			ask := call("1", list.method, "")
+			ask := ask(t, version, viewer, list.method, "")
 			answer := result("1", results[list.method])
 			for shape, reply := range map[string][2]string{
 				"JSON":                          {"application/json", answer},
@@ -64,10 +64,10 @@ func TestLists(t *testing.T) {
 				"a batch in an event":           {"text/event-stream", event("[" + answer + "]")},
 				"two answers":                   {"text/event-stream", event(answer) + event(answer)},
 			} {
-				t.Run("D1 "+list.method+" as "+shape+"/"+w.name, func(t *testing.T) {
+				t.Run("D1 "+list.method+" as "+shape+"/"+version+"/"+w.name, func(t *testing.T) {
 					up := watch(t)
 					up.replyWith(reply[0], reply[1])
-					w.send(t, post(t, viewer, ask)).ok(t).only(t, list.member, list.kept)
+					w.send(t, ask).ok(t).only(t, list.member, list.kept)
 				})
 			}
 			split := strings.Replace(answer, `":[`, "\":\n[\n", 1)
@@ -78,7 +78,7 @@ func TestLists(t *testing.T) {
 				"no space":         "data:" + strings.ReplaceAll(split, "\n", "\ndata:") + "\n\n",
 				"other fields":     "id: 4\nretry: 5\nfoo: bar\ndata: " + strings.ReplaceAll(split, "\n", "\nevent: message\ndata: ") + "\n\n",
 			} {
-				t.Run("D2 "+list.method+" in lines "+shape+"/"+w.name, func(t *testing.T) {
+				t.Run("D2 "+list.method+" in lines "+shape+"/"+version+"/"+w.name, func(t *testing.T) {
 					up := watch(t)
 					up.replies(func(w http.ResponseWriter, _ *http.Request, _ received) {
 						w.Header().Set("Content-Type", "text/event-stream")
@@ -87,7 +87,7 @@ func TestLists(t *testing.T) {
 							_ = http.NewResponseController(w).Flush()
 						}
 					})
-					r := w.send(t, post(t, viewer, ask)).ok(t).unleaked(t)
+					r := w.send(t, ask).ok(t).unleaked(t)
 					var data strings.Builder
 					for line := range strings.SplitSeq(strings.ReplaceAll(string(r.body), "\r", "\n"), "\n") {
 						if value, ok := strings.CutPrefix(line, "data:"); ok {
@@ -129,10 +129,10 @@ func TestLists(t *testing.T) {
 			"D4 a gzip answer that is none": {"application/json", unfiltered, []string{"Content-Encoding: gzip"}, badAnswer("answer_encoding")},
 			"D4 br in an event stream":      {"text/event-stream", event(unfiltered), []string{"Content-Encoding: br"}, badAnswer("answer_encoding")},
 		} {
-			t.Run(row+"/"+w.name, func(t *testing.T) {
+			t.Run(row+"/"+version+"/"+w.name, func(t *testing.T) {
 				up := watch(t)
 				up.replyWith(bad.contentType, bad.body, bad.header...)
-				r := w.send(t, post(t, viewer, call("1", "tools/list", ""))).unleaked(t)
+				r := w.send(t, ask(t, version, viewer, "tools/list", "")).unleaked(t)
 				bad.want.check(t, r)
 				if r.header.Get("Content-Encoding") != "" {
 					t.Error("the refusal has a Content-Encoding")
@@ -152,27 +152,27 @@ func TestLists(t *testing.T) {
 			"D2 a field beside an empty one":               "data:\nx: " + unfiltered + "\n\n",
 			"D2 a space before data":                       " data: " + unfiltered + "\n\n",
 		} {
-			t.Run(row+"/"+w.name, func(t *testing.T) {
+			t.Run(row+"/"+version+"/"+w.name, func(t *testing.T) {
 				up := watch(t)
 				up.replyWith("text/event-stream", text)
-				w.send(t, post(t, viewer, call("1", "tools/list", ""))).unleaked(t)
+				w.send(t, ask(t, version, viewer, "tools/list", "")).unleaked(t)
 				up.one(t)
 			})
 		}
-		t.Run("D4 gzip although identity was asked/"+w.name, func(t *testing.T) {
+		t.Run("D4 gzip although identity was asked/"+version+"/"+w.name, func(t *testing.T) {
 			up := watch(t)
 			var zipped bytes.Buffer
 			zip := gzip.NewWriter(&zipped)
 			_, _ = io.WriteString(zip, unfiltered)
 			_ = zip.Close()
 			up.replyWith("application/json", zipped.String(), "Content-Encoding: gzip")
-			r := w.send(t, post(t, viewer, call("1", "tools/list", ""), "Accept-Encoding: gzip")).unleaked(t)
+			r := w.send(t, ask(t, version, viewer, "tools/list", "", "Accept-Encoding: gzip")).unleaked(t)
 			badAnswer("answer_encoding").check(t, r)
 			if got := up.one(t).header.Get("Accept-Encoding"); got != "identity" {
 				t.Errorf("the server was asked for %s", got)
 			}
 		})
-		t.Run("D5 an answer that is cut short/"+w.name, func(t *testing.T) {
+		t.Run("D5 an answer that is cut short/"+version+"/"+w.name, func(t *testing.T) {
 			for _, contentType := range []string{"application/json", "text/event-stream"} {
 				up := watch(t)
 				up.replies(func(w http.ResponseWriter, _ *http.Request, _ received) {
@@ -181,72 +181,47 @@ func TestLists(t *testing.T) {
 					_ = http.NewResponseController(w).Flush()
 					panic(http.ErrAbortHandler)
 				})
-				r := w.send(t, post(t, viewer, call("1", "tools/list", ""))).unleaked(t)
+				r := w.send(t, ask(t, version, viewer, "tools/list", "")).unleaked(t)
 				if r.err == nil && r.status == 200 {
 					t.Errorf("%s: the client received a whole answer: %q", contentType, r.body)
 				}
 			}
 		})
-		t.Run("D1 an error answer with a list/"+w.name, func(t *testing.T) {
+		t.Run("D1 an error answer with a list/"+version+"/"+w.name, func(t *testing.T) {
 			up := watch(t)
 			up.replies(func(w http.ResponseWriter, _ *http.Request, _ received) {
 				w.Header().Set("Content-Type", "application/json")
 				w.WriteHeader(http.StatusNotFound)
 				_, _ = io.WriteString(w, unfiltered)
 			})
-			w.send(t, post(t, viewer, call("1", "tools/list", ""))).only(t, "tools", lists[0].kept)
+			w.send(t, ask(t, version, viewer, "tools/list", "")).only(t, "tools", lists[0].kept)
 		})
-		t.Run("D7 a page of nothing else keeps its cursor/"+w.name, func(t *testing.T) {
+		t.Run("D7 a page of nothing else keeps its cursor/"+version+"/"+w.name, func(t *testing.T) {
 			up := watch(t)
 			up.replyWith("application/json", result("1", `{"tools":[{"name":"admin"}],"nextCursor":"opaque"}`))
-			r := w.send(t, post(t, viewer, call("1", "tools/list", `{"cursor":""}`))).ok(t).unleaked(t)
+			r := w.send(t, ask(t, version, viewer, "tools/list", `"cursor":""`)).ok(t).unleaked(t)
 			sealed := r.cursor(t)
-			if want := result("1", `{"tools":[],"nextCursor":"`+sealed+`"}`); string(r.body) != want || len(sealed) < 100 {
+			if want := result("1", "{"+private(version)+`"tools":[],"nextCursor":"`+sealed+`"}`); string(r.body) != want || len(sealed) < 100 {
 				t.Errorf("the client received %s, not %s", r.body, want)
 			}
 			if got := up.one(t); !strings.Contains(string(got.body), `"cursor":""`) {
 				t.Errorf("the server received %s", got.body)
 			}
 			up.forget()
-			w.send(t, post(t, viewer, call("1", "tools/list", `{"cursor":"`+sealed+`"}`))).ok(t)
+			w.send(t, ask(t, version, viewer, "tools/list", `"cursor":"`+sealed+`"`)).ok(t)
 			if got := up.one(t); !strings.Contains(string(got.body), `"cursor":"opaque"`) {
 				t.Errorf("going on, the server received %s", got.body)
 			}
 		})
-		t.Run("D9 a cursor that is no text/"+w.name, func(t *testing.T) {
+		t.Run("D9 a cursor that is no text/"+version+"/"+w.name, func(t *testing.T) {
 			up := watch(t)
-			wrongType.check(t, w.send(t, post(t, viewer, call("1", "tools/list", `{"cursor":{"admin":1}}`))))
+			wrongType.check(t, w.send(t, ask(t, version, viewer, "tools/list", `"cursor":{"admin":1}`)))
 			up.nothing(t)
 		})
-		t.Run("D10 a filtered list is private/"+w.name, func(t *testing.T) {
-			for _, contentType := range []string{"application/json", "text/event-stream"} {
-				for page, scope := range map[string]string{"said": `,"cacheScope":"public"`, "unsaid": "", "with more": `,"cacheScope":"public","nextCursor":"x"`, "of another type": `,"cacheScope":["public"]`} {
-					up := watch(t)
-					body := result("1", `{"resultType":"complete","tools":[{"name":"ok"}],"ttlMs":1000`+scope+`}`)
-					if contentType != "application/json" {
-						body = event(body)
-					}
-					up.replyWith(contentType, body, "Cache-Control: public, max-age=60")
-					r := w.send(t, post(t, viewer, modern("tools/list", ""), modernHeaders("tools/list", "")...)).ok(t)
-					if !bytes.Contains(r.body, []byte(`"cacheScope":"private"`)) || bytes.Contains(r.body, []byte("public")) {
-						t.Errorf("%s, %s: the client received %s", contentType, page, r.body)
-					}
-				}
-			}
-		})
-		t.Run("D10 an unfiltered list stays as it is/"+w.name, func(t *testing.T) {
-			up := watch(t)
-			up.permitMarkers()
-			body := result("1", `{"tools":[{"name":"admin"}],"cacheScope":"public"}`)
-			up.replyWith("application/json", body)
-			if r := w.send(t, post(t, root, modern("tools/list", ""), modernHeaders("tools/list", "")...)).ok(t); string(r.body) != body {
-				t.Errorf("the client received %s", r.body)
-			}
-		})
-		t.Run("D13 refusals add no names/"+w.name, func(t *testing.T) {
+		t.Run("D13 refusals add no names/"+version+"/"+w.name, func(t *testing.T) {
 			up := watch(t)
 			for _, m := range []message{
-				post(t, viewer, callTool("unheard")), post(t, viewer, call("1", "resources/read", `{"uri":"file:///x"}`)), post(t, nobody, callTool("ok")),
+				callOf(t, version, viewer, "unheard"), ask(t, version, viewer, "resources/read", `"uri":"file:///x"`), callOf(t, version, nobody, "ok"),
 			} {
 				r := w.send(t, m).unleaked(t)
 				for _, told := range []string{"main", "viewer", "127.0.0.1", "ok"} {
@@ -257,7 +232,7 @@ func TestLists(t *testing.T) {
 			}
 			up.nothing(t)
 		})
-		t.Run("D14 updates of forbidden resources are dropped/"+w.name, func(t *testing.T) {
+		t.Run("D14 updates of forbidden resources are dropped/"+version+"/"+w.name, func(t *testing.T) {
 			up := watch(t)
 			updated := func(uri string) string {
 				return event(fmt.Sprintf(`{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":%q}}`, uri))
@@ -266,17 +241,17 @@ func TestLists(t *testing.T) {
 				event(`{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{}}`) +
 				event(`[`+strings.TrimSpace(strings.TrimPrefix(updated("file:///secret/b"), "data: "))+`]`) + event(result("1", `{}`))
 			up.replyWith("text/event-stream", text)
-			r := w.send(t, post(t, viewer, callTool("ok"))).ok(t).unleaked(t)
+			r := w.send(t, callOf(t, version, viewer, "ok")).ok(t).unleaked(t)
 			if want := updated("file:///pub/a") + event(result("1", `{}`)); string(r.body) != want {
 				t.Errorf("the client received %q, not %q", r.body, want)
 			}
 		})
-		t.Run("D15 what is kept keeps its bytes/"+w.name, func(t *testing.T) {
+		t.Run("D15 what is kept keeps its bytes/"+version+"/"+w.name, func(t *testing.T) {
 			up := watch(t)
 			kept := `{ "zzz" : 1.0e2 , "name" : "o\u006b", "inputSchema":{"$schema":"x","$defs":{"a":{"$ref":"#/$defs/a"}},"properties":{"r":{"type":"string","x-mcp-header":"Region"}}},"\u0061":[ ] }`
 			rest := `"resultType" : "complete", "_meta":{"x/y":{"z":null}}, "vendor":[1,  2],`
 			up.replyWith("application/json", result("1", `{`+rest+`"tools":[{"name":"admin"},`+kept+`,{"name":"hidden"}],"cacheScope":"private"}`))
-			r := w.send(t, post(t, viewer, modern("tools/list", ""), modernHeaders("tools/list", "")...)).ok(t).unleaked(t)
+			r := w.send(t, ask(t, version, viewer, "tools/list", "")).ok(t).unleaked(t)
 			if want := result("1", `{`+rest+`"tools":[`+kept+`],"cacheScope":"private"}`); string(r.body) != want {
 				t.Errorf("D15 D16 the client received\n%s, not\n%s", r.body, want)
 			}
@@ -284,19 +259,57 @@ func TestLists(t *testing.T) {
 				t.Errorf("Content-Length is %s", r.header.Get("Content-Length"))
 			}
 		})
-		t.Run("D16 what a result has beside its list/"+w.name, func(t *testing.T) {
+		t.Run("D16 what a result has beside its list/"+version+"/"+w.name, func(t *testing.T) {
 			up := watch(t)
 			up.replyWith("text/event-stream", "id: 9\nretry: 7\nevent: message\nvendor: x\n"+event(result("1", `{"vendor":{"b":1,"a":2},"tools":[{"name":"admin"}],"_meta":{"k":1},"resultType":"complete"}`)))
-			r := w.send(t, post(t, viewer, call("1", "tools/list", ""))).ok(t).unleaked(t)
-			if want := result("1", `{"vendor":{"b":1,"a":2},"tools":[],"_meta":{"k":1},"resultType":"complete"}`); !strings.Contains(string(r.body), want) ||
+			r := w.send(t, ask(t, version, viewer, "tools/list", "")).ok(t).unleaked(t)
+			if want := result("1", "{"+private(version)+`"vendor":{"b":1,"a":2},"tools":[],"_meta":{"k":1},"resultType":"complete"}`); !strings.Contains(string(r.body), want) ||
 				!strings.HasPrefix(string(r.body), "id: 9\nretry: 7\nevent: message\n") {
 				t.Errorf("the client received %s", r.body)
 			}
 		})
-		t.Run("D1 a list as the answer to something else, in a stream/"+w.name, func(t *testing.T) {
+		t.Run("D1 a list as the answer to something else, in a stream/"+version+"/"+w.name, func(t *testing.T) {
 			up := watch(t)
 			up.replyWith("text/event-stream", event(unfiltered))
-			w.send(t, post(t, viewer, callTool("ok"))).unleaked(t)
+			w.send(t, callOf(t, version, viewer, "ok")).unleaked(t)
+		})
+	}
+}
+
+// private is what a filtered result has that had no cacheScope.
+func private(version string) string {
+	if version == v26 {
+		return `"cacheScope":"private",`
+	}
+	return ""
+}
+
+func TestCacheScope(t *testing.T) {
+	for version, w := range both([]string{v26}) {
+		t.Run("D10 a filtered list is private/"+version+"/"+w.name, func(t *testing.T) {
+			for _, contentType := range []string{"application/json", "text/event-stream"} {
+				for page, scope := range map[string]string{"said": `,"cacheScope":"public"`, "unsaid": "", "with more": `,"cacheScope":"public","nextCursor":"x"`, "of another type": `,"cacheScope":["public"]`} {
+					up := watch(t)
+					body := result("1", `{"resultType":"complete","tools":[{"name":"ok"}],"ttlMs":1000`+scope+`}`)
+					if contentType != "application/json" {
+						body = event(body)
+					}
+					up.replyWith(contentType, body, "Cache-Control: public, max-age=60")
+					r := w.send(t, ask(t, version, viewer, "tools/list", "")).ok(t)
+					if !bytes.Contains(r.body, []byte(`"cacheScope":"private"`)) || bytes.Contains(r.body, []byte("public")) {
+						t.Errorf("%s, %s: the client received %s", contentType, page, r.body)
+					}
+				}
+			}
+		})
+		t.Run("D10 an unfiltered list stays as it is/"+version+"/"+w.name, func(t *testing.T) {
+			up := watch(t)
+			up.permitMarkers()
+			body := result("1", `{"tools":[{"name":"admin"}],"cacheScope":"public"}`)
+			up.replyWith("application/json", body)
+			if r := w.send(t, ask(t, version, root, "tools/list", "")).ok(t); string(r.body) != body {
+				t.Errorf("the client received %s", r.body)
+			}
 		})
 	}
 }

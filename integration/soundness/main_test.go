@@ -10,12 +10,14 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,6 +39,8 @@ var world struct {
 	// another TLS site with two servers, of which teams see more than others.
 	secure, plain, public, small, teams int
 	jwks                                *jwksServer
+	// loaded is when a configuration was loaded last.
+	loaded atomic.Int64
 }
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
@@ -50,7 +54,7 @@ func run(m *testing.M) int {
 	}
 	code := m.Run()
 	stop()
-	if err := checkLog(); err != nil {
+	if err := errors.Join(checkLog(), checkCoverage(), checkPeers()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -104,7 +108,9 @@ func load(text string) error {
 			return fmt.Errorf("adapting the Caddyfile: %s", w.Message)
 		}
 	}
-	return caddy.Load(config, true)
+	err = caddy.Load(config, true)
+	world.loaded.Store(time.Now().UnixNano())
+	return err
 }
 
 // caddyfile is the configuration under test. more is put into the role "a".
@@ -112,6 +118,7 @@ func caddyfile(more string) string {
 	return strings.NewReplacer(
 		"{DIR}", world.dir,
 		"{UP}", world.up.address,
+		"{CONFUSING}", "issuer http://"+world.jwks.address+"/honest\n\tissuer "+strings.Join(confusing("http://"+world.jwks.address), "\n\tissuer "),
 		"{JWKS}", world.jwks.address,
 		"{SECURE}", fmt.Sprint(world.secure),
 		"{PLAIN}", fmt.Sprint(world.plain),
@@ -162,6 +169,7 @@ const template = `{
 	issuer https://moved.test {
 		jwks_url http://{JWKS}/moved
 	}
+	{CONFUSING}
 }
 
 (roles) {

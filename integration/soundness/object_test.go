@@ -105,81 +105,110 @@ func TestObjects(t *testing.T) {
 
 func TestChallenges(t *testing.T) {
 	metadata := fmt.Sprintf(`resource_metadata="https://localhost:%d/.well-known/oauth-protected-resource/mcp"`, world.secure)
-	for _, w := range wires {
-		challenge := func(t *testing.T, m message) string {
-			t.Helper()
-			up := watch(t)
-			r := w.send(t, m)
-			up.nothing(t)
-			if all := r.header.Values("Www-Authenticate"); len(all) > 1 {
-				t.Errorf("%d challenges", len(all))
-			}
-			return r.header.Get("Www-Authenticate")
+	challenge := func(t *testing.T, w wire, m message) string {
+		t.Helper()
+		up := watch(t)
+		r := w.send(t, m)
+		up.nothing(t)
+		if all := r.header.Values("Www-Authenticate"); len(all) > 1 {
+			t.Errorf("%d challenges", len(all))
 		}
-		t.Run("C10 the challenge without a token/"+w.name, func(t *testing.T) {
-			want := `Bearer scope="mcp:call", ` + metadata
-			if got := challenge(t, post(t, alice, callTool("ok")).without("Authorization")); got != want {
-				t.Errorf("challenge %s, want %s", got, want)
-			}
-		})
-		t.Run("C11 one challenge has all scopes/"+w.name, func(t *testing.T) {
-			token := alice.token(t, claims{"groups": []string{"scoped"}, "scope": "mcp:read offline_access"})
-			m := post(t, alice, callTool("ok")).without("Authorization").with("Authorization: Bearer " + token)
-			got := challenge(t, m)
-			if !strings.Contains(got, `error="insufficient_scope"`) || !strings.Contains(got, `scope="mcp:read mcp:all mcp:write"`) || !strings.Contains(got, metadata) {
+		return r.header.Get("Www-Authenticate")
+	}
+	everywhere(t, "C10 the challenge without a token", versions, func(t *testing.T, version string, w wire) {
+		want := `Bearer scope="mcp:call", ` + metadata
+		if got := challenge(t, w, callOf(t, version, alice, "ok").without("Authorization")); got != want {
+			t.Errorf("challenge %s, want %s", got, want)
+		}
+	})
+	everywhere(t, "C11 one challenge has all scopes", versions, func(t *testing.T, version string, w wire) {
+		token := alice.token(t, claims{"groups": []string{"scoped"}, "scope": "mcp:read offline_access"})
+		m := callOf(t, version, alice, "ok").without("Authorization").with("Authorization: Bearer " + token)
+		// A client of 2026-07-28 keeps what it has without being told.
+		scopes := "mcp:read mcp:all mcp:write"
+		if version == v26 {
+			scopes = "mcp:all mcp:write"
+		}
+		got := challenge(t, w, m)
+		if !strings.Contains(got, `error="insufficient_scope"`) || !strings.Contains(got, `scope="`+scopes+`"`) || !strings.Contains(got, metadata) {
+			t.Errorf("challenge %s", got)
+		}
+	})
+	everywhere(t, "H3 nothing that a client sends is in a challenge", versions, func(t *testing.T, version string, w wire) {
+		const hostile = `x", error="none", scope="*`
+		want := `Bearer error="invalid_token", error_description="` + "@" + `", scope="mcp:call", ` + metadata
+		m := callOf(t, version, alice, hostile, "User-Agent: "+hostile, "X-Forwarded-Host: evil.example", "X-Forwarded-Prefix: /"+hostile, "Mcp-Session-Id: a\"b")
+		m.path = `/mcp?resource_metadata="https://evil.example/"&scope=*`
+		for _, token := range []string{hostile, "a.b.c", alice.token(t, claims{"iss": hostile}), alice.token(t, claims{"sub": nil, "scope": "*"})} {
+			got := challenge(t, w, m.without("Authorization").with("Authorization: Bearer "+token))
+			_, rest, _ := strings.Cut(got, `error_description="`)
+			description, _, _ := strings.Cut(rest, `"`)
+			if got != strings.Replace(want, "@", description, 1) {
 				t.Errorf("challenge %s", got)
 			}
-		})
-		t.Run("C12 no challenge where no scope would help/"+w.name, func(t *testing.T) {
-			for _, m := range []message{
-				post(t, nobody, callTool("ok")), post(t, alice, callTool("admin")), post(t, alice, call("1", "logging/setLevel", `{"level":"debug"}`)),
-			} {
-				if got := challenge(t, m); got != "" {
-					t.Errorf("challenge %s", got)
-				}
+		}
+		noToken := `Bearer scope="mcp:call", ` + metadata
+		if got := challenge(t, w, m.without("Authorization")); got != noToken {
+			t.Errorf("challenge %s, want %s", got, noToken)
+		}
+	})
+	everywhere(t, "C12 no challenge where no scope would help", versions, func(t *testing.T, version string, w wire) {
+		for _, m := range []message{
+			callOf(t, version, nobody, "ok"), callOf(t, version, alice, "admin"), ask(t, version, alice, "prompts/get", `"name":"hidden"`),
+			ask(t, version, alice, "logging/setLevel", `"level":"debug"`),
+		} {
+			if got := challenge(t, w, m); got != "" {
+				t.Errorf("challenge %s", got)
 			}
-		})
-		t.Run("C13 hidden and non-existent look the same/"+w.name, func(t *testing.T) {
-			for _, kind := range [][3]string{
-				{"tools/call", `{"name":%q}`, "admin"},
-				{"prompts/get", `{"name":%q}`, "hidden"},
-				{"resources/read", `{"uri":%q}`, "file:///secret/b"},
-				{"resources/subscribe", `{"uri":%q}`, "file:///secret/b"},
-				{"completion/complete", `{"ref":{"type":"ref/prompt","name":%q}}`, "hidden"},
-			} {
-				up := watch(t)
-				see := func(name string) string {
-					r := w.send(t, post(t, viewer, call("1", kind[0], fmt.Sprintf(kind[1], name))))
-					r.header.Del("Date")
-					// The same length, so that Content-Length may be compared too.
-					return fmt.Sprint(r.status, r.header, strings.ReplaceAll(string(r.body), name, "NAME"))
-				}
-				other := strings.NewReplacer("admin", "nosuc", "hidden", "nosuch", "secret", "nosuch").Replace(kind[2])
-				if hidden, absent := see(kind[2]), see(other); hidden != absent {
-					t.Errorf("%s: %s for what is hidden, %s for what is not there", kind[0], hidden, absent)
-				}
-				up.nothing(t)
+		}
+	})
+	everywhere(t, "C13 hidden and non-existent look the same", versions, func(t *testing.T, version string, w wire) {
+		kinds := [][3]string{
+			{"tools/call", `"name":%q`, "admin"},
+			{"prompts/get", `"name":%q`, "hidden"},
+			{"resources/read", `"uri":%q`, "file:///secret/b"},
+			{"completion/complete", `"ref":{"type":"ref/prompt","name":%q}`, "hidden"},
+			{"completion/complete", `"ref":{"type":"ref/resource","uri":%q}`, "file:///secret/b"},
+		}
+		if version != v26 {
+			kinds = append(kinds, [3]string{"resources/subscribe", `"uri":%q`, "file:///secret/b"}, [3]string{"resources/unsubscribe", `"uri":%q`, "file:///secret/b"})
+		}
+		for _, kind := range kinds {
+			up := watch(t)
+			see := func(name string) string {
+				r := w.send(t, ask(t, version, viewer, kind[0], fmt.Sprintf(kind[1], name)))
+				r.header.Del("Date")
+				// The same length, so that Content-Length may be compared too.
+				return fmt.Sprint(r.status, r.header, strings.ReplaceAll(string(r.body), name, "NAME"))
 			}
-		})
-	}
+			other := strings.NewReplacer("admin", "nosuc", "hidden", "nosuch", "secret", "nosuch").Replace(kind[2])
+			if hidden, absent := see(kind[2]), see(other); hidden != absent {
+				t.Errorf("%s: %s for what is hidden, %s for what is not there", kind[0], hidden, absent)
+			}
+			up.nothing(t)
+		}
+	})
 }
 
 func TestNarrowing(t *testing.T) {
-	for _, w := range wires {
-		t.Run("C3 contents with forbidden uris/"+w.name, func(t *testing.T) {
-			for _, contentType := range []string{"application/json", "text/event-stream"} {
-				up := watch(t)
-				body := `{"jsonrpc":"2.0","id":1,"result":` + results["resources/read"] + `}`
-				if contentType != "application/json" {
-					body = event(body)
-				}
-				up.replyWith(contentType, body)
-				r := w.send(t, post(t, alice, call("1", "resources/read", `{"uri":"file:///pub/dir"}`))).ok(t)
-				if markers.Match(r.body) || !strings.Contains(string(r.body), `file:///pub/a`) {
-					t.Errorf("%s: %s", contentType, r.body)
-				}
+	everywhere(t, "C3 contents with forbidden uris", versions, func(t *testing.T, version string, w wire) {
+		for _, contentType := range []string{"application/json", "text/event-stream"} {
+			up := watch(t)
+			body := `{"jsonrpc":"2.0","id":1,"result":` + results["resources/read"] + `}`
+			if contentType != "application/json" {
+				body = event(body)
 			}
-		})
+			up.replyWith(contentType, body)
+			r := w.send(t, ask(t, version, alice, "resources/read", `"uri":"file:///pub/dir"`)).ok(t)
+			if markers.Match(r.body) || !strings.Contains(string(r.body), `file:///pub/a`) {
+				t.Errorf("%s: %s", contentType, r.body)
+			}
+			if got := up.one(t); !strings.Contains(string(got.body), "file:///pub/dir") {
+				t.Errorf("the server received %s", got.body)
+			}
+		}
+	})
+	for _, w := range wires {
 		for row, asked := range map[string]string{
 			"C7 one allowed and one forbidden uri": `{"toolsListChanged":true,"resourceSubscriptions":["file:///pub/a","file:///secret/b","file:///pub/../secret"]}`,
 			"C8 an unknown key":                    `{"toolsListChanged":true,"everything":true,"hidden":["admin"],"resourceSubscriptions":["file:///pub/a"]}`,

@@ -230,9 +230,9 @@ func TestHTTP2(t *testing.T) {
 
 // The server, or whoever has taken it over, answers with more than an answer.
 func TestHostileAnswers(t *testing.T) {
-	for _, w := range wires {
+	for version, w := range both(versions) {
 		for row, status := range map[string]int{"401": 401, "403": 403, "407": 407, "301": 301, "307": 307, "308": 308, "304": 304} {
-			t.Run("the server answers "+row+"/"+w.name, func(t *testing.T) {
+			t.Run("H5 the server answers "+row+"/"+version+"/"+w.name, func(t *testing.T) {
 				up := watch(t)
 				up.replies(func(w http.ResponseWriter, _ *http.Request, _ received) {
 					w.Header().Set("Location", "http://"+world.jwks.address+"/elsewhere")
@@ -245,7 +245,7 @@ func TestHostileAnswers(t *testing.T) {
 				if status < 400 {
 					reason = "upstream_redirect"
 				}
-				r := w.send(t, post(t, alice, callTool("ok"))).unleaked(t)
+				r := w.send(t, callOf(t, version, alice, "ok")).unleaked(t)
 				want{502, -32603, reason}.check(t, r)
 				for _, name := range []string{"Location", "Www-Authenticate", "Set-Cookie"} {
 					if r.header.Get(name) != "" {
@@ -255,17 +255,17 @@ func TestHostileAnswers(t *testing.T) {
 				up.one(t)
 			})
 		}
-		t.Run("cookies and challenges of an answer/"+w.name, func(t *testing.T) {
+		t.Run("H5 cookies and challenges of an answer/"+version+"/"+w.name, func(t *testing.T) {
 			up := watch(t)
 			up.replyWith("application/json", result("1", "{}"), "Set-Cookie: hidden=1", "WWW-Authenticate: Bearer", "Mcp-Session-Id: upstream-own")
-			r := w.send(t, post(t, alice, callTool("ok"))).ok(t)
+			r := w.send(t, callOf(t, version, alice, "ok")).ok(t)
 			for _, name := range []string{"Www-Authenticate", "Set-Cookie", "Mcp-Session-Id"} {
 				if r.header.Get(name) != "" {
 					t.Errorf("the client received %s", name)
 				}
 			}
 		})
-		t.Run("early hints/"+w.name, func(t *testing.T) {
+		t.Run("early hints/"+version+"/"+w.name, func(t *testing.T) {
 			up := watch(t)
 			up.replies(func(w http.ResponseWriter, r *http.Request, got received) {
 				for _, name := range []string{"Set-Cookie", "Mcp-Session-Id", "Www-Authenticate", "Link"} {
@@ -277,14 +277,14 @@ func TestHostileAnswers(t *testing.T) {
 				}
 				speak(w, r, got)
 			})
-			r := w.send(t, post(t, alice, callTool("ok"))).ok(t)
+			r := w.send(t, callOf(t, version, alice, "ok")).ok(t)
 			for _, header := range append(r.hints, r.header) {
 				if strings.Contains(fmt.Sprint(header), "upstream-hint") {
 					t.Errorf("the client received %v", header)
 				}
 			}
 		})
-		t.Run("trailers of an answer/"+w.name, func(t *testing.T) {
+		t.Run("trailers of an answer/"+version+"/"+w.name, func(t *testing.T) {
 			up := watch(t)
 			up.replies(func(w http.ResponseWriter, _ *http.Request, _ received) {
 				w.Header().Set("Content-Type", "text/event-stream")
@@ -293,24 +293,24 @@ func TestHostileAnswers(t *testing.T) {
 				w.Header().Set("Mcp-Session-Id", "upstream-trailer")
 				w.Header().Set(http.TrailerPrefix+"Set-Cookie", "upstream-trailer=1")
 			})
-			r := w.send(t, post(t, alice, callTool("ok"))).ok(t)
+			r := w.send(t, callOf(t, version, alice, "ok")).ok(t)
 			if strings.Contains(fmt.Sprint(r.header), "upstream-trailer") {
 				t.Errorf("the client received %v", r.header)
 			}
 		})
-		t.Run("the server's own CORS headers/"+w.name, func(t *testing.T) {
+		t.Run("the server's own CORS headers/"+version+"/"+w.name, func(t *testing.T) {
 			up := watch(t)
 			up.replyWith("application/json", result("1", "{}"), "Access-Control-Allow-Origin: *", "Access-Control-Allow-Credentials: true")
 			origin := fmt.Sprintf("https://localhost:%d", world.secure)
-			r := w.send(t, post(t, alice, callTool("ok"), "Origin: "+origin)).ok(t)
+			r := w.send(t, callOf(t, version, alice, "ok", "Origin: "+origin)).ok(t)
 			if got := r.header.Values("Access-Control-Allow-Origin"); len(got) != 1 || got[0] != origin {
 				t.Errorf("the client received Access-Control-Allow-Origin %q", got)
 			}
 		})
-		t.Run("the server answers before it has read/"+w.name, func(t *testing.T) {
+		t.Run("H12 the server hangs up before it answers/"+version+"/"+w.name, func(t *testing.T) {
 			up := watch(t)
 			up.replies(func(w http.ResponseWriter, _ *http.Request, _ received) { panic(http.ErrAbortHandler) })
-			r := w.send(t, post(t, alice, callTool("ok")))
+			r := w.send(t, callOf(t, version, alice, "ok"))
 			want{502, 50200, "upstream_unreachable"}.check(t, r)
 			if f := r.refusal(t); string(f.ID) != "1" {
 				t.Errorf("the refusal has the id %s", f.ID)
@@ -320,10 +320,10 @@ func TestHostileAnswers(t *testing.T) {
 			}
 			up.one(t) // nothing is sent twice: a tool has effects
 		})
-		t.Run("an answer that is too large/"+w.name, func(t *testing.T) {
+		t.Run("an answer that is too large/"+version+"/"+w.name, func(t *testing.T) {
 			up := watch(t)
 			up.replyWith("application/json", result("1", `{"contents":[{"uri":"file:///pub/a","text":"`+strings.Repeat("x", 300<<10)+`"}]}`))
-			r := w.send(t, post(t, alice, call("1", "resources/read", `{"uri":"file:///pub/a"}`)))
+			r := w.send(t, ask(t, version, alice, "resources/read", `"uri":"file:///pub/a"`))
 			want{502, 50200, "answer_too_large"}.check(t, r)
 		})
 	}

@@ -66,8 +66,6 @@ func callTool(name string) string {
 	return call("1", "tools/call", fmt.Sprintf(`{"name":%q,"arguments":{}}`, name))
 }
 
-const v26 = "2026-07-28"
-
 const modernMeta = `"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}`
 
 // modern is a request of 2026-07-28. params is without its braces.
@@ -147,6 +145,7 @@ var (
 	compressed     = want{415, 40000, "content_encoding"}
 	unknownMethod  = want{200, -32601, "unknown_method"}
 	unknownModern  = want{404, -32601, "unknown_method"}
+	idMissing      = want{400, -32600, "id_missing"}
 	headerMismatch = want{400, -32020, "header_mismatch"}
 	headerMissing  = want{400, -32020, "header_missing"}
 	headerSeveral  = want{400, -32020, "header_several"}
@@ -154,6 +153,8 @@ var (
 	noSession      = want{404, 40400, "session_unknown"}
 	notAllowed     = want{403, 40300, "forbidden"}
 	noEndpoint     = want{404, 40000, "no_endpoint"}
+
+	unknownNotification = want{400, -32601, "unknown_method"}
 )
 
 // attack is a request that must be refused, and of which nothing may arrive.
@@ -163,21 +164,28 @@ type attack struct {
 	want want
 }
 
-// refuseAll sends every attack over both versions of HTTP.
+// refuseAll sends every attack in each revision that it makes sense in, over both
+// versions of HTTP.
 func refuseAll(t *testing.T, attacks []attack) {
 	t.Helper()
 	for _, a := range attacks {
 		t.Run(a.row, func(t *testing.T) {
-			for _, w := range wires {
-				if a.send.port != world.secure && w.name == "h2" {
-					continue // plain sites have HTTP/1.1
+			for _, version := range versionsOf(a.row) {
+				m, ok := a.send.in(version)
+				if !ok {
+					continue
 				}
-				t.Run(w.name, func(t *testing.T) {
-					up := watch(t)
-					r := w.send(t, a.send)
-					up.nothing(t)
-					a.want.check(t, r)
-				})
+				for _, w := range wires {
+					if a.send.port != world.secure && w.name == "h2" {
+						continue // plain sites have HTTP/1.1
+					}
+					t.Run(version+"/"+w.name, func(t *testing.T) {
+						up := watch(t)
+						r := w.send(t, m)
+						up.nothing(t)
+						a.want.in(version).check(t, r)
+					})
+				}
 			}
 		})
 	}
@@ -195,7 +203,7 @@ func (r *reply) ok(t *testing.T) *reply {
 // session begins one of a legacy revision and returns its id.
 func session(t *testing.T, who person, version string) string {
 	t.Helper()
-	r := sendH1(t, post(t, who, initialize(version))).ok(t)
+	r := exchangeH1(t, post(t, who, initialize(version))).ok(t) // no part of the row
 	id := r.header.Get("Mcp-Session-Id")
 	if id == "" || strings.Contains(id, "upstream") {
 		t.Fatalf("the session id is %q", id)
@@ -209,5 +217,5 @@ func initialize(version string) string {
 
 // inSession are the headers of a request within one.
 func inSession(id, version string) []string {
-	return []string{"Mcp-Session-Id: " + id, "MCP-Protocol-Version: " + version}
+	return append(legacyHeaders(version), "Mcp-Session-Id: "+id)
 }

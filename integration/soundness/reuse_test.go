@@ -27,10 +27,12 @@ func TestIDsUsedTwice(t *testing.T) {
 				}
 			}
 		})
-		t.Run("D1 while the first is open/"+w.name, func(t *testing.T) {
+	}
+	for v, w := range both(legacy) {
+		t.Run("D1 while the first is open/"+v+"/"+w.name, func(t *testing.T) {
 			for _, ids := range same {
 				up := watch(t)
-				id := session(t, viewer, v25)
+				id := session(t, viewer, v)
 				held, release := make(chan struct{}), make(chan struct{})
 				up.replies(func(w http.ResponseWriter, r *http.Request, got received) {
 					if strings.Contains(string(got.body), "tools/list") {
@@ -40,21 +42,21 @@ func TestIDsUsedTwice(t *testing.T) {
 					speak(w, r, got)
 				})
 				first := make(chan *reply, 1)
-				go func() { first <- w.send(t, post(t, viewer, list(ids[0]), inSession(id, v25)...)) }()
+				go func() { first <- w.send(t, post(t, viewer, list(ids[0]), inSession(id, v)...)) }()
 				wait(t, held, "the list")
 				up.forget()
-				r := w.send(t, post(t, viewer, tool(ids[1]), inSession(id, v25)...))
+				r := w.send(t, post(t, viewer, tool(ids[1]), inSession(id, v)...))
 				up.nothing(t)
 				inUse.check(t, r)
 				close(release)
 				wait(t, first, "the answer").only(t, "tools", lists[0].kept)
 				// From now on it is free.
-				w.send(t, post(t, viewer, tool(ids[1]), inSession(id, v25)...)).ok(t)
+				w.send(t, post(t, viewer, tool(ids[1]), inSession(id, v)...)).ok(t)
 			}
 		})
-		t.Run("D1 after the client has gone away from the first/"+w.name, func(t *testing.T) {
+		t.Run("D1 after the client has gone away from the first/"+v+"/"+w.name, func(t *testing.T) {
 			up := watch(t)
-			id := session(t, viewer, v25)
+			id := session(t, viewer, v)
 			gone := make(chan struct{})
 			began := make(chan struct{})
 			up.replies(func(w http.ResponseWriter, r *http.Request, got received) {
@@ -68,12 +70,12 @@ func TestIDsUsedTwice(t *testing.T) {
 				w.Header().Set("Content-Type", "application/json")
 				_, _ = io.WriteString(w, result("7", results["tools/list"]))
 			})
-			m := post(t, viewer, list("7"), inSession(id, v25)...)
+			m := post(t, viewer, list("7"), inSession(id, v)...)
 			leave := abandon(t, w, m)
 			wait(t, began, "the list")
 			leave()
 			wait(t, gone, "the end of the first exchange")
-			r := w.send(t, post(t, viewer, tool("7"), inSession(id, v25)...))
+			r := w.send(t, post(t, viewer, tool("7"), inSession(id, v)...))
 			r.unleaked(t)
 		})
 	}

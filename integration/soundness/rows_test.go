@@ -18,24 +18,24 @@ var rows = []struct {
 	count   int
 }{{"A", 24}, {"B", 25}, {"C", 16}, {"D", 16}, {"E", 16}, {"F", 9}, {"G", 14}, {"H", 14}}
 
+// postponed is a row that has no test here, and why.
+type postponed struct{ row, why string }
+
 // later are the rows that this slice of the gateway cannot meet yet, and why. This is
 // the one place where they are written down.
-var later = []struct{ row, why string }{
+var later = []postponed{
 	{"D11", "the gateway keeps no answers of servers"},
 	{"D12", "the gateway keeps no answers of servers"},
 	{"E14", "the transport of 2024-11-05 (HTTP+SSE) is not carried: a GET without a session opens the server's own event stream, in which an event of the type endpoint is dropped"},
 	{"H1", "tested with the handler, in wellknown"},
 	{"H2", "tested with the handler, in wellknown, and here for the peer sigbit's bug"},
-	{"H3", "challenges hold nothing that a client sent; to be tested with tenants"},
 	{"H4", "tested with the handler, in mcpauth"},
-	{"H5", "tested here among the hostile answers"},
 	{"H6", "several servers behind one endpoint come later"},
 	{"H7", "several servers behind one endpoint come later"},
 	{"H8", "several servers behind one endpoint come later"},
 	{"H9", "several servers behind one endpoint come later"},
 	{"H10", "several servers behind one endpoint come later"},
 	{"H11", "names are not prefixed yet"},
-	{"H12", "tested here among the hostile answers: a POST is sent once"},
 	{"H13", "metrics, traces and the audit trail come later; that no token is logged is tested after all tests of this package"},
 	{"H14", "rate limits come later"},
 }
@@ -59,13 +59,7 @@ func TestEveryRow(t *testing.T) {
 			t.Errorf("%s is listed without a reason", l.row)
 		}
 	}
-	var all []string
-	for _, s := range rows {
-		for i := range s.count {
-			all = append(all, s.section+strconv.Itoa(i+1))
-		}
-	}
-	all = append(all, "E3b")
+	all := allRows()
 	for _, row := range all {
 		if tested[row] == 0 && !listed[row] {
 			t.Errorf("%s is neither tested nor listed for later", row)
@@ -78,6 +72,16 @@ func TestEveryRow(t *testing.T) {
 	}
 }
 
+// allRows are the names of all rows.
+func allRows() (all []string) {
+	for _, s := range rows {
+		for i := range s.count {
+			all = append(all, s.section+strconv.Itoa(i+1))
+		}
+	}
+	return append(all, "E3b")
+}
+
 // testedRows counts, by row, the texts in this package's tests that name one.
 func testedRows(t *testing.T) map[string]int {
 	t.Helper()
@@ -87,8 +91,8 @@ func testedRows(t *testing.T) map[string]int {
 	}
 	found := make(map[string]int)
 	for _, name := range files {
-		if name == "rows_test.go" {
-			continue
+		if name == "rows_test.go" || name == "coverage_test.go" || name == "versions_test.go" {
+			continue // these name rows to say something about them
 		}
 		p, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
 		if err != nil {

@@ -39,8 +39,18 @@ func abandon(t *testing.T, w wire, m message) (leave func()) {
 // end.
 func stream(t *testing.T, w wire, m message) *streamed {
 	t.Helper()
-	r, transport, cancel := m.request(t, w)
-	resp, err := transport.RoundTrip(r)
+	var resp *http.Response
+	var cancel context.CancelFunc
+	var err error
+	overReload(func() *reply {
+		var r *http.Request
+		var transport *http.Transport
+		r, transport, cancel = m.request(t, w)
+		if resp, err = transport.RoundTrip(r); err != nil {
+			return &reply{err: err}
+		}
+		return &reply{status: resp.StatusCode}
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,6 +64,7 @@ func stream(t *testing.T, w wire, m message) *streamed {
 // request is the message for Go's own client.
 func (m message) request(t *testing.T, w wire) (*http.Request, *http.Transport, context.CancelFunc) {
 	t.Helper()
+	record(t, m.version(), w.name)
 	transport := &http.Transport{DisableCompression: true}
 	if m.port == world.secure {
 		transport.TLSClientConfig = tlsConfig.Clone()

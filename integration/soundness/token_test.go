@@ -199,9 +199,41 @@ func newJWKSServer() (*jwksServer, error) {
 		s.lured.Add(1)
 		set(w)
 	})
+	discovery(mux, s.address, "http://localhost:"+port, set)
 	s.server = &http.Server{Handler: mux, ReadHeaderTimeout: patience}
 	go func() { _ = s.server.Serve(listener) }()
 	return s, nil
+}
+
+// confusing are issuers whose metadata is not to be believed.
+func confusing(origin string) []string {
+	return []string{origin + "/redirected", origin + "/borrowed", origin + "/inside", origin + "/redirected-keys", origin + "/broken", origin + "/garbage"}
+}
+
+// discovery serves the metadata of honest and of confusing issuers. Whatever is at the
+// other origin must not be asked for.
+func discovery(mux *http.ServeMux, address, other string, set func(http.ResponseWriter)) {
+	own := "http://" + address
+	tell := func(name, issuer, keys string) {
+		mux.HandleFunc("/.well-known/oauth-authorization-server/"+name, func(w http.ResponseWriter, _ *http.Request) {
+			_ = json.NewEncoder(w).Encode(map[string]string{"issuer": issuer, "jwks_uri": keys})
+		})
+	}
+	tell("honest", own+"/honest", own+"/known")
+	tell("borrowed", own+"/honest", other+"/elsewhere")
+	tell("inside", own+"/inside", "http://10.0.0.1/keys")
+	tell("redirected-keys", own+"/redirected-keys", own+"/moved")
+	tell("broken", own+"/broken", own+"/500")
+	tell("garbage", own+"/garbage", own+"/text")
+	mux.HandleFunc("/.well-known/oauth-authorization-server/redirected", func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, other+"/elsewhere", http.StatusFound)
+	})
+	mux.HandleFunc("/known", func(w http.ResponseWriter, _ *http.Request) { set(w) })
+	mux.HandleFunc("/500", func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusInternalServerError)
+		set(w)
+	})
+	mux.HandleFunc("/text", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>no keys</html>")) })
 }
 
 func (s *jwksServer) close() { _ = s.server.Close() }

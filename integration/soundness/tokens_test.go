@@ -179,52 +179,56 @@ func TestCredentials(t *testing.T) {
 		{"G8 a tab after the scheme", base.with("Authorization: Bearer\t" + token), invalid("token_missing")},
 		{"G9 a token of 14 KB", base.with("Authorization: Bearer " + strings.Repeat("e", 14<<10)), invalid("token_malformed")},
 	})
-	for _, w := range wires {
-		t.Run("G8 the scheme in any case/"+w.name, func(t *testing.T) {
+	for version, w := range both(versions) {
+		as := func(m message) message {
+			m, _ = m.in(version)
+			return m
+		}
+		t.Run("G8 the scheme in any case/"+version+"/"+w.name, func(t *testing.T) {
 			for _, scheme := range []string{"bearer", "BEARER", "Bearer "} {
 				up := watch(t)
-				w.send(t, base.with("Authorization: "+scheme+" "+token)).ok(t)
+				w.send(t, as(base.with("Authorization: "+scheme+" "+token))).ok(t)
 				up.one(t)
 			}
 		})
-		t.Run("G9 a token of 1 MB/"+w.name, func(t *testing.T) {
+		t.Run("G9 a token of 1 MB/"+version+"/"+w.name, func(t *testing.T) {
 			up := watch(t)
-			r := w.send(t, base.with("Authorization: Bearer "+strings.Repeat("e", 1<<20)))
+			r := w.send(t, as(base.with("Authorization: Bearer "+strings.Repeat("e", 1<<20))))
 			up.nothing(t)
 			if r.err == nil && r.status != 431 {
 				t.Errorf("status %d", r.status)
 			}
 		})
-		t.Run("G2 a list with the right audience/"+w.name, func(t *testing.T) {
+		t.Run("G2 a list with the right audience/"+version+"/"+w.name, func(t *testing.T) {
 			own := fmt.Sprintf("https://localhost:%d", world.secure)
 			for _, audience := range []any{own, own + "/", own + "/mcp", own + "/servers/main/mcp", []string{"https://x", own + "/mcp"}} {
 				up := watch(t)
-				w.send(t, bearing(t, alice.token(t, claims{"aud": audience}))).ok(t)
+				w.send(t, as(bearing(t, alice.token(t, claims{"aud": audience})))).ok(t)
 				up.one(t)
 			}
 		})
-		t.Run("G3 every issuer's own keys are accepted/"+w.name, func(t *testing.T) {
+		t.Run("G3 every issuer's own keys are accepted/"+version+"/"+w.name, func(t *testing.T) {
 			up := watch(t)
 			for _, issuer := range []string{"https://rsa.test", "https://ec.test", "https://ed.test", "https://hs.test", "https://jwks.test"} {
 				who := alice
 				who.issuer = issuer
-				w.send(t, post(t, who, callTool("ok"))).ok(t)
+				w.send(t, as(post(t, who, callTool("ok")))).ok(t)
 			}
-			w.send(t, bearing(t, sign(t, jose.PS256, keyring.rsa, "", alice.claims()))).ok(t)
+			w.send(t, as(bearing(t, sign(t, jose.PS256, keyring.rsa, "", alice.claims())))).ok(t)
 			for i, got := range up.all()[:5] {
 				if issuer := got.header.Get("X-Mcp-Issuer"); issuer != []string{"https://rsa.test", "https://ec.test", "https://ed.test", "https://hs.test", "https://jwks.test"}[i] {
 					t.Errorf("the server received the issuer %s", issuer)
 				}
 			}
 		})
-		t.Run("G11 both scopes, as text or list/"+w.name, func(t *testing.T) {
+		t.Run("G11 both scopes, as text or list/"+version+"/"+w.name, func(t *testing.T) {
 			for _, c := range []claims{{"scope": "mcp:call mcp:write"}, {"scp": []string{"mcp:write", "mcp:call"}}, {"scp": "x mcp:all mcp:write"}} {
 				up := watch(t)
-				w.send(t, bearing(t, alice.token(t, c, claims{"groups": "scoped"}))).ok(t)
+				w.send(t, as(bearing(t, alice.token(t, c, claims{"groups": "scoped"})))).ok(t)
 				up.one(t)
 			}
 		})
-		t.Run("G13 identity headers of the client/"+w.name, func(t *testing.T) {
+		t.Run("G13 identity headers of the client/"+version+"/"+w.name, func(t *testing.T) {
 			up := watch(t)
 			lies := []string{
 				"X-Mcp-Subject: root", "x-mcp-roles: full", "X-MCP-Issuer: https://evil.test", "X-Mcp-Client-Id: root", "X-Mcp-Anything: root",
@@ -234,7 +238,7 @@ func TestCredentials(t *testing.T) {
 				"Impersonate-User: root", "X-Goog-Authenticated-User-Email: root", "Cf-Access-Authenticated-User-Email: root", "Tailscale-User-Login: root",
 				"X-Original-Url: /root", "X-Rewrite-Url: /root", "X-Http-Method-Override: root", "X-Api-Key: root", "Cookie: session=root",
 			}
-			w.send(t, post(t, alice, callTool("ok"), lies...)).ok(t)
+			w.send(t, as(post(t, alice, callTool("ok"), lies...))).ok(t)
 			got := up.one(t)
 			for name, values := range got.header {
 				if strings.Contains(strings.Join(values, ","), "root") || strings.Contains(strings.Join(values, ","), "6.6.6.6") {
@@ -247,26 +251,26 @@ func TestCredentials(t *testing.T) {
 				}
 			}
 		})
-		t.Run("G13 a principal without a client has no client of the request/"+w.name, func(t *testing.T) {
+		t.Run("G13 a principal without a client has no client of the request/"+version+"/"+w.name, func(t *testing.T) {
 			up := watch(t)
 			m := bearing(t, alice.token(t, claims{"client_id": nil})).with("X-Mcp-Client-Id: root")
-			w.send(t, m).ok(t)
+			w.send(t, as(m)).ok(t)
 			if got := up.one(t).header["X-Mcp-Client-Id"]; got != nil {
 				t.Errorf("the server received the client %q", got)
 			}
 		})
-		t.Run("G13 forwarded addresses/"+w.name, func(t *testing.T) {
+		t.Run("G13 forwarded addresses/"+version+"/"+w.name, func(t *testing.T) {
 			up := watch(t)
-			w.send(t, post(t, alice, callTool("ok"), "X-Forwarded-For: 6.6.6.6", "X-Forwarded-Host: evil.example", "X-Forwarded-Proto: ftp")).ok(t)
+			w.send(t, as(post(t, alice, callTool("ok"), "X-Forwarded-For: 6.6.6.6", "X-Forwarded-Host: evil.example", "X-Forwarded-Proto: ftp"))).ok(t)
 			got := up.one(t).header
 			if got.Get("X-Forwarded-For") != "127.0.0.1" || strings.Contains(got.Get("X-Forwarded-Host"), "evil") || got.Get("X-Forwarded-Proto") != "https" {
 				t.Errorf("the server received %v", got)
 			}
 		})
-		t.Run("G14 no credential of the client goes further/"+w.name, func(t *testing.T) {
+		t.Run("G14 no credential of the client goes further/"+version+"/"+w.name, func(t *testing.T) {
 			up := watch(t)
 			m := post(t, alice, callTool("ok"), "Cookie: a=b", "Proxy-Authorization: Basic eA==")
-			w.send(t, m).ok(t)
+			w.send(t, as(m)).ok(t)
 			own := strings.TrimPrefix(m.header[0], "Authorization: Bearer ")
 			got := up.one(t)
 			if strings.Contains(fmt.Sprint(got), own) {
@@ -284,9 +288,10 @@ func TestKeys(t *testing.T) {
 		sendH1(t, post(t, who, callTool("ok"))).ok(t)
 		up.forget()
 		before := world.jwks.fetched.Load()
-		for i := range 100 {
+		for i := range 104 {
 			token := sign(t, jose.RS256, keyring.foreign, fmt.Sprintf("made-up-%d", i), who.claims())
-			invalid("token_key_unknown").check(t, sendH1(t, bearing(t, token)))
+			m, _ := bearing(t, token).in(versions[i%len(versions)])
+			invalid("token_key_unknown").check(t, wires[i/len(versions)%2].send(t, m))
 		}
 		if fetched := world.jwks.fetched.Load() - before; fetched > 1 {
 			t.Errorf("the issuer was asked %d times", fetched)
@@ -302,19 +307,18 @@ func TestKeys(t *testing.T) {
 		invalid("token_algorithm").check(t, sendH1(t, bearing(t, sign(t, jose.PS256, keyring.rsa, "known", who.claims()))))
 		up.nothing(t)
 	})
-	for _, w := range wires {
-		t.Run("C16 no keys, no entry/"+w.name, func(t *testing.T) {
-			up := watch(t)
-			for _, issuer := range []string{"https://dead.test", "https://moved.test"} {
-				r := w.send(t, bearing(t, alice.token(t, claims{"iss": issuer})))
-				want{503, 40100, "keys_unavailable"}.check(t, r)
-				if strings.Contains(string(r.body)+fmt.Sprint(r.header), "127.0.0.1") {
-					t.Errorf("the answer tells where the keys are: %s", r.body)
-				}
+	everywhere(t, "C16 no keys, no entry", versions, func(t *testing.T, version string, w wire) {
+		up := watch(t)
+		for _, issuer := range append(confusing("http://"+world.jwks.address), "https://dead.test", "https://moved.test") {
+			m := callOf(t, version, alice, "ok").without("Authorization")
+			r := w.send(t, m.with("Authorization: Bearer "+alice.token(t, claims{"iss": issuer})))
+			want{503, 40100, "keys_unavailable"}.check(t, r)
+			if strings.Contains(string(r.body)+fmt.Sprint(r.header), "127.0.0.1") {
+				t.Errorf("the answer tells where the keys are: %s", r.body)
 			}
-			up.nothing(t)
-		})
-	}
+		}
+		up.nothing(t)
+	})
 	t.Run("C16 a redirect to another host is not followed", func(t *testing.T) {
 		if lured := world.jwks.lured.Load(); lured != 0 {
 			t.Errorf("the gateway followed it %d times", lured)

@@ -201,6 +201,10 @@ func (p *Policy) addCondition(r *role, c Condition) error {
 		if c.Claim == scopeClaim && strings.ContainsAny(v, " \t\r\n") {
 			return fmt.Errorf("scope %q has a space in it: list scopes as separate values", v)
 		}
+		if c.Claim == scopeClaim && strings.ContainsFunc(v, notOfScope) {
+			// No token can have it, and a challenge that names it would be malformed.
+			return fmt.Errorf("scope %q may hold visible ASCII without quotes and backslashes only (RFC 6749 section 3.3)", v)
+		}
 		if !slices.Contains(byValue[v], id) {
 			byValue[v] = append(byValue[v], id)
 		}
@@ -214,6 +218,10 @@ func (p *Policy) addCondition(r *role, c Condition) error {
 	}
 	return nil
 }
+
+// notOfScope reports whether a character cannot be in a scope-token (RFC 6749
+// section 3.3).
+func notOfScope(c rune) bool { return c <= ' ' || c > '~' || c == '"' || c == '\\' }
 
 // parsePermission returns the permission of a grant; PermissionNone is "*".
 func parsePermission(name string) (mcp.Permission, error) {

@@ -226,6 +226,9 @@ func TestScopesForAvoidsDenies(t *testing.T) {
 		Role{Name: "not-a", When: scope("a"), Deny: []Grant{{Permission: "tools.read", Objects: []string{"s/x"}}}},
 		Role{Name: "both", When: []Condition{{"scope", []string{"c"}}, {"scope", []string{"d", "e"}}}, Allow: []Grant{{Permission: "tools.read", Objects: []string{"t"}}}},
 		Role{Name: "not-d", When: scope("d"), Deny: []Grant{{Permission: "servers.use", Objects: []string{"t"}}}},
+		// The others are named as often as those that deny, so that the order decides.
+		Role{Name: "as-b", When: scope("b"), Allow: []Grant{{Permission: "tools.read", Objects: []string{"elsewhere"}}}},
+		Role{Name: "as-e", When: scope("e"), Allow: []Grant{{Permission: "tools.read", Objects: []string{"elsewhere"}}}},
 		Role{Name: "self", When: scope("f"), Allow: []Grant{{Permission: "tools.read", Objects: []string{"u"}}}, Deny: []Grant{{Permission: "tools.read", Objects: []string{"u/x"}}}},
 		Role{Name: "held", Deny: []Grant{{Permission: "tools.read", Objects: []string{"s/h"}}}},
 		Role{Name: "caller", When: scope("g"), Allow: []Grant{{Permission: "tools.execute", Objects: []string{"v"}, If: "args.x == 1"}}},

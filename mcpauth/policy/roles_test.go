@@ -112,7 +112,7 @@ func TestScopesFor(t *testing.T) {
 		{"fewer win", nil, nil, "s", "t", "x x2"},
 		{"fewest, then first in order", nil, nil, "s", "tool", "c2"},
 		{"one scope for several conditions", nil, nil, "o", "x", "q"},
-		{"another set when some are there", nil, []string{"p"}, "o", "x", "q"},
+		{"another set when some are there", nil, []string{"p"}, "o", "x", "r"},
 		{"other conditions fail", nil, nil, "g", "x", ""},
 		{"other conditions hold", []string{"g"}, nil, "g", "x", "only"},
 		{"no role", nil, nil, "elsewhere", "x", ""},

@@ -115,7 +115,7 @@ func (s *Scope) Reach(q *Request) *Refusal {
 // Permit is the second part of [Scope.Check]: whether the token has all permissions
 // that are needed. Those of the claim come first: when they are lacking, wider OAuth
 // scopes would not help, and the client must not be sent to get them. When the cause
-// is [CauseOAuth], they would: see [ScopeMap.ScopesFor].
+// is [CauseOAuth], they would: see [ScopeMap.Known].
 func (s *Scope) Permit(need Permissions) *Refusal {
 	switch {
 	case s == nil || !s.permissions.Has(need):

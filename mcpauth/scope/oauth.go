@@ -1,6 +1,7 @@
 package scope
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math/bits"
@@ -36,8 +37,9 @@ var builtinScopes = func() map[string]Permissions {
 // gives nothing.
 type ScopeMap struct {
 	given map[string]Permissions
-	// best is the name of the narrowest scope that gives a permission, or empty.
-	best [mcp.PermissionCount]string
+	// known and givers are, by permission, the scopes that give it: those to ask for
+	// first, and all.
+	known, givers [mcp.PermissionCount][]string
 }
 
 // NewScopeMap returns the built-in names with those configured on top, which lead
@@ -61,34 +63,14 @@ func NewScopeMap(configured map[string][]string) (*ScopeMap, error) {
 		}
 	}
 	for _, p := range mcp.Permissions() {
-		m.best[p] = m.narrowest(p, configured)
+		m.givers[p] = slices.DeleteFunc(slices.Collect(maps.Keys(m.given)), func(name string) bool { return !m.given[name].Has(Of(p)) })
+		slices.SortFunc(m.givers[p], func(a, b string) int { return cmp.Or(m.Weight(a)-m.Weight(b), cmp.Compare(a, b)) })
+		m.known[p] = slices.DeleteFunc(slices.Clone(m.givers[p]), func(name string) bool { _, ok := configured[name]; return !ok })
+		if len(m.known[p]) == 0 {
+			m.known[p] = m.givers[p]
+		}
 	}
 	return m, nil
-}
-
-// narrowest finds the scope that gives the fewest permissions with p among them. One
-// that is configured comes before any built-in one, because the issuer knows it.
-func (m *ScopeMap) narrowest(p mcp.Permission, configured map[string][]string) string {
-	best, rank := "", 0
-	for _, name := range slices.Sorted(maps.Keys(m.given)) {
-		given := m.given[name]
-		if !given.Has(Of(p)) {
-			continue
-		}
-		// Of mcp:logging and mcp:logging.write, which are the same, the latter will
-		// be so for longer.
-		r := 2 * bits.OnesCount32(uint32(given))
-		if name != "mcp:"+p.String() {
-			r++
-		}
-		if _, ok := configured[name]; !ok {
-			r += 4 * int(mcp.PermissionCount)
-		}
-		if best == "" || r < rank {
-			best, rank = name, r
-		}
-	}
-	return best
 }
 
 // Permissions returns what scopes give together. One that is unknown gives nothing.
@@ -103,43 +85,38 @@ func (m *ScopeMap) Permissions(scopes []string) Permissions {
 	return set
 }
 
-// ScopeFor returns the scope that gives a permission and the fewest others; false
-// when none does.
-func (m *ScopeMap) ScopeFor(p mcp.Permission) (string, bool) {
+// Known returns the scopes that a client may be told to ask for when it lacks a
+// permission, narrowest first: those that are configured, because the issuer knows
+// them, and the built-in ones only where there is none. They must not be changed.
+func (m *ScopeMap) Known(p mcp.Permission) []string {
 	if m == nil || p >= mcp.PermissionCount {
-		return "", false
-	}
-	return m.best[p], m.best[p] != ""
-}
-
-// ScopesFor returns the scopes that a token with the scopes held lacks for what a
-// request needs, sorted: for each missing permission the narrowest scope, without
-// those that the others make superfluous. It returns nil when nothing is missing,
-// and when no scope would help.
-func (m *ScopeMap) ScopesFor(held []string, need Permissions) []string {
-	has := m.Permissions(held)
-	missing := need &^ has
-	if missing == 0 || missing&^allPermissions != 0 {
 		return nil
 	}
-	var names []string
-	for _, p := range missing.List() {
-		name, ok := m.ScopeFor(p)
-		if !ok {
-			return nil
-		}
-		if !slices.Contains(names, name) {
-			names = append(names, name)
-		}
+	return m.known[p]
+}
+
+// Givers returns all scopes that give a permission, narrowest first. They must not be
+// changed.
+func (m *ScopeMap) Givers(p mcp.Permission) []string {
+	if m == nil || p >= mcp.PermissionCount {
+		return nil
 	}
-	slices.Sort(names)
-	for i := len(names) - 1; i >= 0 && len(names) > 1; i-- {
-		others := slices.Delete(slices.Clone(names), i, i+1)
-		if (has | m.Permissions(others)).Has(need) {
-			names = others
-		}
+	return m.givers[p]
+}
+
+// Weight says how much a scope gives, at least 1: the narrower, the lighter. One that
+// gives no permission, and may be known to roles, weighs 1.
+func (m *ScopeMap) Weight(scope string) int {
+	if m == nil || m.given[scope] == 0 {
+		return 1
 	}
-	return names
+	weight := 1 + 2*bits.OnesCount32(uint32(m.given[scope]))
+	// Of mcp:logging and mcp:logging.write, which are the same, the latter will be so
+	// for longer.
+	if name, ok := strings.CutPrefix(scope, "mcp:"); !ok || !strings.Contains(name, ".") {
+		weight++
+	}
+	return weight
 }
 
 // isScopeToken reports whether text is a scope-token of RFC 6749 section 3.3.

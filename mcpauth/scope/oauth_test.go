@@ -1,7 +1,6 @@
 package scope
 
 import (
-	"slices"
 	"strings"
 	"testing"
 
@@ -66,8 +65,8 @@ func TestBuiltinScopes(t *testing.T) {
 		if !m.Permissions([]string{"mcp:" + p.String()}).Has(Of(p, mcp.ServersUse)) {
 			t.Errorf("mcp:%s does not give itself", p)
 		}
-		if name, ok := m.ScopeFor(p); !ok || name != "mcp:"+p.String() {
-			t.Errorf("the narrowest scope for %s is %q", p, name)
+		if names := m.Known(p); len(names) < 2 || names[0] != "mcp:"+p.String() {
+			t.Errorf("the narrowest scopes for %s are %q", p, names)
 		}
 	}
 	if got := namesOf(m.Permissions([]string{"openid", "mcp:tools.read", "mcp:prompts.read"})); got != "servers.use tools.read prompts.read" {
@@ -96,13 +95,23 @@ func TestConfiguredScopes(t *testing.T) {
 		}
 	}
 	for p, want := range map[mcp.Permission]string{
-		mcp.ToolsRead: "all-tools", mcp.ToolsExecute: "all-tools", mcp.ResourcesRead: "warehouse.read", mcp.PromptsRead: "mcp:read",
-		mcp.ClientRoots: "https://x/root",
+		// all-tools and warehouse.read give as many.
+		mcp.ToolsRead: "all-tools warehouse.read https://x/root", mcp.ToolsExecute: "all-tools https://x/root",
+		mcp.ResourcesRead: "warehouse.read https://x/root", mcp.PromptsRead: "mcp:read https://x/root",
+		mcp.ClientRoots: "https://x/root", mcp.PermissionCount: "",
 	} {
-		// all-tools and warehouse.read give as many; the first in order is taken.
-		if got, _ := m.ScopeFor(p); got != want {
-			t.Errorf("the narrowest scope for %s is %q, want %q", p, got, want)
+		if got := strings.Join(m.Known(p), " "); got != want {
+			t.Errorf("the scopes for %s are %q, want %q", p, got, want)
 		}
+	}
+	if m := scopeMap(t, map[string][]string{"mcp:client.roots": {}, "mcp:client": {}, "mcp:all": {}}); len(m.Known(mcp.ClientRoots))+len(m.Givers(mcp.ClientRoots)) > 0 {
+		t.Errorf("%q", m.Known(mcp.ClientRoots))
+	}
+	if got := strings.Join(m.Givers(mcp.PromptsRead), " "); got != "mcp:prompts.read mcp:read mcp:prompts.execute mcp:prompts mcp:write https://x/root" {
+		t.Errorf("all scopes for prompts.read are %q", got)
+	}
+	if none := (*ScopeMap)(nil); none.Known(mcp.ToolsRead) != nil || none.Givers(mcp.ToolsRead) != nil || none.Weight("mcp:all") != 1 {
+		t.Error("no map proposes scopes")
 	}
 	for name, permissions := range map[string][]string{
 		"": {"*"}, "a b": {"*"}, `a"`: {"*"}, `a\`: {"*"}, "ä": {"*"}, "a\n": {"*"},
@@ -114,72 +123,15 @@ func TestConfiguredScopes(t *testing.T) {
 	}
 }
 
-// The smallest set of scopes that would help, or none if nothing would.
-func TestScopesFor(t *testing.T) {
+// The narrower, the lighter.
+func TestWeights(t *testing.T) {
 	m := scopeMap(t, nil)
-	small := scopeMap(t, map[string][]string{"r": {"tools.read", "prompts.read"}, "w": {"tools.execute"}, "x": {"prompts.execute"}})
-	gone := scopeMap(t, map[string][]string{
-		"mcp:client.roots": {}, "mcp:client": {}, "mcp:all": {},
-	})
-	for _, row := range []struct {
-		m    *ScopeMap
-		held []string
-		need Permissions
-		want []string
-	}{
-		{m, nil, Of(mcp.ToolsRead), []string{"mcp:tools.read"}},
-		{m, nil, Of(mcp.ToolsExecute), []string{"mcp:tools.execute"}},
-		{m, []string{"mcp:tools.read"}, Of(mcp.ToolsExecute), []string{"mcp:tools.execute"}},
-		{m, []string{"mcp:tools"}, Of(mcp.ToolsExecute), nil}, // nothing is missing
-		{m, []string{"mcp:tools"}, Of(mcp.ToolsExecute, mcp.PromptsRead), []string{"mcp:prompts.read"}},
-		{m, nil, Of(mcp.ServersUse, mcp.ToolsRead, mcp.ToolsExecute), []string{"mcp:tools.execute"}}, // it gives the others
-		{m, nil, Of(mcp.PromptsExecute, mcp.CompletionsUse), []string{"mcp:completions.use", "mcp:prompts.execute"}},
-		{m, nil, useServer, []string{"mcp:servers.use"}},
-		{m, nil, Of(mcp.PermissionNone), nil},
-		{m, nil, Of(mcp.ToolsRead, mcp.PermissionNone), nil},
-		{m, nil, 0, nil},
-		{small, nil, Of(mcp.ToolsRead), []string{"r"}},
-		{small, nil, Of(mcp.ToolsExecute, mcp.PromptsRead), []string{"r", "w"}},
-		{small, []string{"r"}, Of(mcp.ToolsExecute), []string{"w"}},
-		{gone, nil, Of(mcp.ClientRoots), nil}, // no scope would help
-		{gone, nil, Of(mcp.ToolsRead, mcp.ClientRoots), nil},
-		{nil, nil, Of(mcp.ToolsRead), nil},
-	} {
-		got := row.m.ScopesFor(row.held, row.need)
-		if !slices.Equal(got, row.want) {
-			t.Errorf("with %q for %q: %q, want %q", row.held, namesOf(row.need), got, row.want)
-		}
-	}
-	if name, ok := gone.ScopeFor(mcp.ClientRoots); ok || name != "" {
-		t.Errorf("%q", name)
-	}
-	if name, ok := m.ScopeFor(mcp.PermissionCount); ok || name != "" {
-		t.Errorf("%q", name)
-	}
-}
-
-// Whatever is missing, the scopes asked for suffice, and none of them is superfluous.
-func TestScopesForSuffice(t *testing.T) {
-	for _, m := range []*ScopeMap{
-		scopeMap(t, nil),
-		scopeMap(t, map[string][]string{"a": {"tools.*", "prompts.read"}, "b": {"prompts.*"}, "c": {"resources.read", "tasks.*"}, "d": {"*"}}),
-	} {
-		for need := Permissions(2); need <= allPermissions; need += 2 {
-			for _, held := range [][]string{nil, {"mcp:tools.read"}, {"mcp:read", "openid"}} {
-				scopes := m.ScopesFor(held, need)
-				if m.Permissions(held).Has(need) != (scopes == nil) {
-					t.Fatalf("%q: %q", namesOf(need), scopes)
-				}
-				if !m.Permissions(append(slices.Clone(held), scopes...)).Has(need) {
-					t.Fatalf("%q: %q do not suffice", namesOf(need), scopes)
-				}
-				for i := range scopes {
-					without := append(slices.Clone(held), scopes[:i]...)
-					if m.Permissions(append(without, scopes[i+1:]...)).Has(need) {
-						t.Fatalf("%q: of %q %s is superfluous", namesOf(need), scopes, scopes[i])
-					}
-				}
-			}
+	last := 0
+	for _, name := range []string{"openid", "mcp:servers.use", "mcp:logging.write", "mcp:logging", "mcp:tools.execute", "mcp:tools", "mcp:read", "mcp:write", "mcp:all"} {
+		if weight := m.Weight(name); weight <= last {
+			t.Errorf("%s weighs %d, and what gives less %d", name, weight, last)
+		} else {
+			last = weight
 		}
 	}
 }

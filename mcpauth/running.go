@@ -1,0 +1,115 @@
+package mcpauth
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"reflect"
+	"time"
+
+	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
+)
+
+// An event stream may outlive the configuration under which it began: Caddy lets what
+// is open go on after a reload, by default for ever. What was taken away by the reload
+// must not be had through such a stream. So each of its events is judged by the
+// configuration that runs then, and if the request would be refused by now, the stream
+// ends. Everything else is over soon, and ends as it began.
+
+// running is the configuration that runs. It is shared by all of them.
+type running struct {
+	// generation is larger than that of any configuration that ran before.
+	generation uint64
+	// handlers are by the id of the endpoint that they judge for; nil if more than one
+	// does.
+	handlers map[string]*Handler
+}
+
+// run makes this configuration the one that runs.
+func (a *App) run() {
+	now := &running{generation: a.generation, handlers: make(map[string]*Handler)}
+	for _, h := range a.handlers {
+		for _, e := range h.endpoints {
+			if other, taken := now.handlers[e.id]; taken && other != h {
+				now.handlers[e.id] = nil
+			} else {
+				now.handlers[e.id] = h
+			}
+		}
+	}
+	a.shared.running.Store(now)
+}
+
+// end leaves nothing running, if no other configuration has taken over.
+func (a *App) end() {
+	if now := a.shared.running.Load(); now != nil && now.generation == a.generation {
+		a.shared.running.CompareAndSwap(now, &running{generation: a.shared.generations.Add(1)})
+	}
+}
+
+// errRefusedNow ends a stream whose request would be refused now.
+var errRefusedNow = fmt.Errorf("%w: the request would be refused by the configuration that runs", ErrStreamOver)
+
+// refresh has the call judged by the configuration that runs now. It reports false if
+// the call would be refused.
+func (c *Call) refresh() bool {
+	if c.handler == nil {
+		return true
+	}
+	now := c.handler.running.Load()
+	if now == nil || now.generation <= c.generation {
+		return true
+	}
+	c.generation = now.generation
+	h := now.handlers[c.endpoint.id]
+	return h != nil && h.rejudge(c)
+}
+
+// rejudge judges a call that another handler has let in.
+func (h *Handler) rejudge(c *Call) bool {
+	now := time.Now()
+	var e *endpoint
+	for _, each := range h.endpoints {
+		if each.id == c.endpoint.id && each.metadata == c.endpoint.metadata {
+			e = each
+		}
+	}
+	if e == nil {
+		return false // such as /mcp, when there is a second server
+	}
+	p := h.reidentify(c, e, now)
+	if p == nil {
+		return false
+	}
+	c.handler, c.endpoint, c.Principal, c.tasks = h, e, p, h.tasks
+	if c.reach(c.incoming, now) != nil || !c.mayServer(mcp.ServersUse) {
+		return false
+	}
+	for i := range c.Messages {
+		if c.judgeMessage(&c.Messages[i]) != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// reidentify finds out who a call is from, as if it came now: nil if nobody would be
+// let in with that credential.
+func (h *Handler) reidentify(c *Call, e *endpoint, now time.Time) *Principal {
+	if c.Principal.vouched {
+		if !reflect.DeepEqual(h.Authenticated, c.handler.Authenticated) || !reflect.DeepEqual(h.TrustedHeader, c.handler.TrustedHeader) {
+			return nil
+		}
+		p := h.newPrincipal(c.Principal.Claims, e.server)
+		p.vouched = true
+		return p
+	}
+	ctx, cancel := context.WithTimeout(c.incoming.Context(), 10*time.Second)
+	defer cancel()
+	raw, refusal := bearer(&http.Request{Header: http.Header{"Authorization": c.authorization}, URL: c.incoming.URL})
+	if refusal != nil || raw == "" || len(h.Issuers) == 0 {
+		return nil
+	}
+	p, _ := h.holder(ctx, raw, e, now)
+	return p
+}
