@@ -135,7 +135,8 @@ func (g *generator) arguments() *object {
 func (g *generator) request() *object {
 	all := mcp.Methods()
 	method := all[g.IntN(len(all))]
-	for method.From&mcp.Client == 0 || method.Object == mcp.NoObject && !g.one(4) {
+	// Those of tasks are for who made the task, and none is made here.
+	for method.From&mcp.Client == 0 || (method.Object == mcp.NoObject || method.Object == mcp.Task) && !g.one(4) {
 		method = all[g.IntN(len(all))]
 	}
 	m := obj("jsonrpc", version)
@@ -156,6 +157,8 @@ func (g *generator) request() *object {
 		}
 	case mcp.Resource:
 		add("uri", text(pick(g, objectURIs...)))
+	case mcp.Task:
+		add("taskId", text(g.text()))
 	case mcp.Reference:
 		if g.one(2) {
 			add("ref", obj("type", text("ref/prompt"), "name", text(pick(g, objectNames...))))
