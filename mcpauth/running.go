@@ -60,9 +60,11 @@ func (c *Call) refresh() bool {
 	if now == nil || now.generation <= c.generation {
 		return true
 	}
+	if h := now.handlers[c.endpoint.id]; h == nil || !h.rejudge(c) {
+		return false
+	}
 	c.generation = now.generation
-	h := now.handlers[c.endpoint.id]
-	return h != nil && h.rejudge(c)
+	return true
 }
 
 // rejudge judges a call that another handler has let in.
@@ -81,16 +83,16 @@ func (h *Handler) rejudge(c *Call) bool {
 	if p == nil {
 		return false
 	}
+	before := *c
 	c.handler, c.endpoint, c.Principal, c.tasks = h, e, p, h.tasks
-	if c.reach(c.incoming, now) != nil || !c.mayServer(mcp.ServersUse) {
-		return false
-	}
+	allowed := c.reach(c.incoming, now) == nil && c.mayServer(mcp.ServersUse)
 	for i := range c.Messages {
-		if c.judgeMessage(&c.Messages[i]) != nil {
-			return false
-		}
+		allowed = allowed && c.judgeMessage(&c.Messages[i]) == nil
 	}
-	return true
+	if !allowed {
+		*c = before
+	}
+	return allowed
 }
 
 // reidentify finds out who a call is from, as if it came now: nil if nobody would be
