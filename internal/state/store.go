@@ -83,6 +83,10 @@ type Update struct {
 	// It comes several times a second; when it does not, the store is cut off, and
 	// what is known gets older.
 	Current time.Time
+	// Sole says that nobody but this process writes to the store, so that it cannot be
+	// cut off from what others write. A machine that is too busy to tell of Current in
+	// time is then not taken for a store that is not there.
+	Sole bool
 	// Err says why the store is cut off. It comes once, when that begins.
 	Err error
 }

@@ -106,14 +106,17 @@ type Set struct {
 	current, stale atomic.Int64
 	lag            atomic.Int64
 	full           atomic.Bool
-	cause          atomic.Pointer[error]
+	// sole is whether nobody else writes to the store.
+	sole  atomic.Bool
+	cause atomic.Pointer[error]
+	known chan struct{}
 
 	watches watches
 }
 
 // New returns the set of a store's revocations, which knows nothing before Run.
 func New(store state.Store) *Set {
-	s := &Set{store: store, issuer: maphash.MakeSeed(), every: rand.Uint64(), begin: time.Now()} // #nosec G404 -- no secret
+	s := &Set{store: store, issuer: maphash.MakeSeed(), every: rand.Uint64(), begin: time.Now(), known: make(chan struct{})} // #nosec G404 -- no secret
 	for kind := range s.seeds {
 		s.seeds[kind] = [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
 		s.tables[kind].init()
@@ -122,6 +125,9 @@ func New(store state.Store) *Set {
 	s.SetAllowStale(0)
 	return s
 }
+
+// Known is closed when all was read for the first time that had been revoked.
+func (s *Set) Known() <-chan struct{} { return s.known }
 
 // SetAllowStale says for how long tokens are judged by what is known although the store
 // is cut off. 0 is not at all: they are Unknown after the Grace.
@@ -143,7 +149,7 @@ func (s *Set) Check(t *Token, now time.Time) Verdict {
 
 func (s *Set) isStale(now time.Time) bool {
 	current := s.current.Load()
-	return current == never || int64(now.Sub(s.begin))-current > s.stale.Load() || s.full.Load()
+	return current == never || s.full.Load() || !s.sole.Load() && int64(now.Sub(s.begin))-current > s.stale.Load()
 }
 
 func (s *Set) find(t *Token, now time.Time) Verdict {
