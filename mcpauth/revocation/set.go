@@ -105,8 +105,9 @@ type Set struct {
 	begin          time.Time
 	current, stale atomic.Int64
 	lag            atomic.Int64
-	full           atomic.Bool
-	cause          atomic.Pointer[error]
+	// alone is whether nobody else writes to the store, full whether the set is.
+	alone, full atomic.Bool
+	cause       atomic.Pointer[error]
 
 	watches watches
 }
@@ -143,7 +144,8 @@ func (s *Set) Check(t *Token, now time.Time) Verdict {
 
 func (s *Set) isStale(now time.Time) bool {
 	current := s.current.Load()
-	return current == never || int64(now.Sub(s.begin))-current > s.stale.Load() || s.full.Load()
+	old := int64(now.Sub(s.begin))-current > s.stale.Load() && !s.alone.Load()
+	return current == never || old || s.full.Load()
 }
 
 func (s *Set) find(t *Token, now time.Time) Verdict {
