@@ -83,10 +83,9 @@ type Update struct {
 	// It comes several times a second; when it does not, the store is cut off, and
 	// what is known gets older.
 	Current time.Time
-	// Sole says that nobody but this process writes to the store, so that it cannot be
-	// cut off from what others write. A machine that is too busy to tell of Current in
-	// time is then not taken for a store that is not there.
-	Sole bool
+	// Alone, beside Current, says that nobody but this process writes to the store, so
+	// that what is known does not get older, even if this is not told for a while.
+	Alone bool
 	// Err says why the store is cut off. It comes once, when that begins.
 	Err error
 }

@@ -43,10 +43,8 @@ func (s *Set) update(u state.Update, logger func() *zap.Logger) {
 	if u.Current.IsZero() {
 		return
 	}
-	if u.Sole {
-		s.sole.Store(true)
-	}
-	s.lag.Store(int64(max(0, now.Sub(u.Current))))
+	s.lag.Store(int64(now.Sub(u.Current)))
+	s.alone.Store(u.Alone)
 	s.reached(u.Current)
 	if s.cause.Swap(nil) != nil {
 		logger().Info("the store of revocations is back, and all that was revoked is known", zap.Int("revocations", s.Status(now).Revocations))

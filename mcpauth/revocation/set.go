@@ -105,11 +105,10 @@ type Set struct {
 	begin          time.Time
 	current, stale atomic.Int64
 	lag            atomic.Int64
-	full           atomic.Bool
-	// sole is whether nobody else writes to the store.
-	sole  atomic.Bool
-	cause atomic.Pointer[error]
-	known chan struct{}
+	// alone is whether nobody else writes to the store, full whether the set is.
+	alone, full atomic.Bool
+	cause       atomic.Pointer[error]
+	known       chan struct{}
 
 	watches watches
 }
@@ -149,7 +148,8 @@ func (s *Set) Check(t *Token, now time.Time) Verdict {
 
 func (s *Set) isStale(now time.Time) bool {
 	current := s.current.Load()
-	return current == never || s.full.Load() || !s.sole.Load() && int64(now.Sub(s.begin))-current > s.stale.Load()
+	old := int64(now.Sub(s.begin))-current > s.stale.Load() && !s.alone.Load()
+	return current == never || old || s.full.Load()
 }
 
 func (s *Set) find(t *Token, now time.Time) Verdict {
