@@ -178,13 +178,16 @@ func because(c compare.Change) string {
 		case string(mcpauth.LayerToken):
 			return "its token is not accepted any more"
 		case string(mcpauth.LayerVisibility):
-			return "its token does not see the server any more"
+			return "not seen any more, by " + visibilityText(c.Hides)
 		case string(mcpauth.LayerTokenScope):
 			return "its OAuth scopes do not give it any more"
 		}
 	}
 	if c.New == nil {
 		return "was " + ruleOrNothing(c.Old)
+	}
+	if c.Kind == compare.Gained && c.Hides != nil {
+		return ruleText(c.New) + "; was hidden by " + visibilityText(c.Hides)
 	}
 	return ruleOrNothing(c.New)
 }

@@ -55,6 +55,7 @@ func newAtlas(p place) *atlas {
 				c.collect(role.Allow, false, name, p.server)
 				c.collect(role.Deny, true, name, p.server)
 			}
+			c.collectOwned(h, p.server)
 		})
 		for _, kind := range kinds[name] {
 			regions, complete := policy.Regions(kind, c.patterns)
@@ -72,11 +73,15 @@ func (c *chart) collect(grants []policy.Grant, deny bool, name, server string) {
 		}
 		for _, object := range g.Objects {
 			if pattern, ok := objectOn(object, server); ok && pattern != "" {
-				if p := (policy.GrantPattern{Text: pattern, Deny: deny}); !slices.Contains(c.patterns, p) {
-					c.patterns = append(c.patterns, p)
-				}
+				c.add(policy.GrantPattern{Text: pattern, Deny: deny})
 			}
 		}
+	}
+}
+
+func (c *chart) add(p policy.GrantPattern) {
+	if !slices.Contains(c.patterns, p) {
+		c.patterns = append(c.patterns, p)
 	}
 }
 
@@ -93,28 +98,25 @@ func objectOn(object, server string) (string, bool) {
 	return pattern, true
 }
 
-// matching returns the places of the regions to which a pattern of a rule applies.
-func (c *chart) matching(pattern string, deny bool) []int {
+// matching returns the places of the regions to which a pattern applies.
+func (c *chart) matching(pattern policy.GrantPattern) []int {
 	var list []int
-	at := slices.Index(c.patterns, policy.GrantPattern{Text: pattern, Deny: deny})
+	at := slices.Index(c.patterns, pattern)
 	for n, r := range c.regions {
-		if pattern == "" || at >= 0 && slices.Contains(r.Matches, at) {
+		if pattern.Text == "" || at >= 0 && slices.Contains(r.Matches, at) {
 			list = append(list, n)
 		}
 	}
 	return list
 }
 
-// patternOf returns the pattern of a rule that applies to a region, the narrowest.
-func (a *atlas) patternOf(c *chart, rule *mcpauth.WrittenRule, deny bool, region int) string {
+// narrowest returns the pattern that applies to a region and to the fewest others; empty
+// for everything if none does.
+func (c *chart) narrowest(patterns []policy.GrantPattern, region int) string {
 	best, fewest := "", len(c.regions)+1
-	for _, object := range rule.Objects {
-		pattern, ok := objectOn(object, a.server)
-		if !ok {
-			continue
-		}
-		if on := c.matching(pattern, deny); slices.Contains(on, region) && len(on) < fewest {
-			best, fewest = pattern, len(on)
+	for _, pattern := range patterns {
+		if on := c.matching(pattern); slices.Contains(on, region) && len(on) < fewest {
+			best, fewest = pattern.Text, len(on)
 		}
 	}
 	return best
