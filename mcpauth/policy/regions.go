@@ -284,9 +284,6 @@ func (s *survey) samples() {
 		if len(s.owned) > 0 {
 			fillings = append(fillings, [2]string{other + "%20", other + "%20"})
 		}
-		for _, text := range s.oddSamples(other) {
-			s.note(text, s.kind, s.run(text))
-		}
 		for _, text := range []string{"x:/" + other, "x:/" + other + "/../" + other} {
 			s.note(text, s.kind, s.run(text))
 		}
@@ -310,6 +307,9 @@ func (s *survey) samples() {
 				s.note(text, KindTemplate, s.run(text))
 			}
 		}
+	}
+	for _, text := range s.oddSamples(other) {
+		s.note(text, s.kind, s.run(text))
 	}
 }
 
