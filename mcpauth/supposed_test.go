@@ -2,6 +2,7 @@ package mcpauth
 
 import (
 	"encoding/json"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -107,9 +108,7 @@ func TestSupposeSources(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			change := map[string]any{}
 			for _, more := range []map[string]any{plain, tc.sources} {
-				for name, value := range more {
-					change[name] = value
-				}
+				maps.Copy(change, more)
 			}
 			if tc.without {
 				change["issuers"] = []any{}

@@ -22,6 +22,8 @@ type atlas struct {
 type chart struct {
 	patterns []policy.GrantPattern
 	regions  []policy.Region
+	// matched remembers what matching says.
+	matched map[policy.GrantPattern][]int
 }
 
 func category(perm string) string {
@@ -44,7 +46,7 @@ func newAtlas(p place) *atlas {
 		if a.charts[name] != nil {
 			continue
 		}
-		c := new(chart)
+		c := &chart{matched: make(map[policy.GrantPattern][]int)}
 		a.charts[name] = c
 		if kinds[name] == nil {
 			c.regions = []policy.Region{{Kind: policy.KindNone}}
@@ -100,13 +102,17 @@ func objectOn(object, server string) (string, bool) {
 
 // matching returns the places of the regions to which a pattern applies.
 func (c *chart) matching(pattern policy.GrantPattern) []int {
-	var list []int
+	list, known := c.matched[pattern]
+	if known {
+		return list
+	}
 	at := slices.Index(c.patterns, pattern)
 	for n, r := range c.regions {
 		if pattern.Text == "" || at >= 0 && slices.Contains(r.Matches, at) {
 			list = append(list, n)
 		}
 	}
+	c.matched[pattern] = list
 	return list
 }
 

@@ -136,11 +136,13 @@ func (c *comparison) sights(category string) [][]atom {
 		}
 	}
 	chart := c.atlas.charts[category]
+	var objects [2][]string
+	c.sides.each(func(side int, h *mcpauth.Handler) { objects[side] = hidden(h, c.server) })
 	for n := range chart.regions {
 		var both []atom
-		c.sides.each(func(_ int, h *mcpauth.Handler) {
+		c.sides.each(func(side int, h *mcpauth.Handler) {
 			way := seeing(h.Visibility[c.server])
-			for _, object := range hidden(h, c.server) {
+			for _, object := range objects[side] {
 				if slices.Contains(chart.matching(hiding(object)), n) {
 					way = append(way, seeing(h.Visibility[object])...)
 				}

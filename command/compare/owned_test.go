@@ -51,6 +51,12 @@ func TestOwned(t *testing.T) {
 			"teams=t: lost * a/x by visibility\nteams=u: gained tools.execute a/x by visibility",
 		},
 		{
+			"another condition for those who see it before and after",
+			with(object{"visibility": object{"a/x": team("t")}}, object{"name": "r", "allow": []any{object{"permission": "tools.execute", "objects": of("a/x"), "if": "args.n < 5"}}}),
+			with(object{"visibility": object{"a/x": team("u")}}, object{"name": "r", "allow": []any{object{"permission": "tools.execute", "objects": of("a/x"), "if": "args.n < 6"}}}),
+			"teams=t: lost * a/x by visibility\nteams=t teams=u: changed tools.execute a/x\nteams=u: gained tools.execute a/x by visibility",
+		},
+		{
 			"it is shown to its owner",
 			with(object{"visibility": object{"a/x": team("t")}}, runs()),
 			with(object{"visibility": object{"a/x": private("ann")}}, runs()),

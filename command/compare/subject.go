@@ -182,9 +182,9 @@ func (v vocabulary) atom(claim, value string) atom {
 
 // all are the same atoms, with what is alike.
 func (v vocabulary) all(atoms []atom) []atom {
-	var list []atom
-	for _, a := range atoms {
-		list = append(list, v.atom(a.claim, a.values[0]))
+	list := make([]atom, len(atoms))
+	for n, a := range atoms {
+		list[n] = v.atom(a.claim, a.values[0])
 	}
 	return list
 }
