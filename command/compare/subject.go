@@ -197,7 +197,9 @@ const maxSubjects = 5000
 // allows, any two of which one denies something. Where the configurations do not differ
 // about any of these, they differ about no token: what a token says adds roles and takes
 // none, a role allows whatever the others do, and a deny needs no more than one role that
-// denies and one that would allow.
+// denies and one that would allow. A role that holds in teams is given by a token of each
+// team alone, because an object is judged by any team that it belongs to. What somebody
+// has to say to see an object is added to these, see sights.
 func (v vocabulary) subjects(both sides, on string) ([]subject, error) {
 	list := []subject{nil}
 	seen := map[string]bool{subject(nil).key(): true}
