@@ -32,6 +32,7 @@ import (
 //			token_scope off | { ... }
 //		}
 //		visibility <server> public | team <id> | private <subject>
+//		instructions pass | drop | text <text> [<servers...>]
 //		role <name> {
 //			when  <claim> <values...>
 //			allow <permission> [<objects...>]
@@ -54,9 +55,10 @@ func parseAuth(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 }
 
 var authWords = words{
-	"issuer":     {parseIssuer, false},
-	"role":       {parseRole, false},
-	"visibility": {parseVisibility, false},
+	"issuer":       {parseIssuer, false},
+	"role":         {parseRole, false},
+	"visibility":   {parseVisibility, false},
+	"instructions": {parseInstructions, false},
 	"allowed_origins": {func(b *block, d *caddyfile.Dispenser) (err error) {
 		b.auth.AllowedOrigins, err = list(d)
 		return err

@@ -20,8 +20,8 @@ const (
 	askTools = `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`
 	askCall  = `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"list"}}`
 	// allTools is what the server has, someTools what a reader sees of it.
-	allTools  = `{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"list"},{"name":"drop_all"},{"name":"read"}],"nextCursor":"c"}}`
-	someTools = `{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"list"},{"name":"read"}],"nextCursor":"c"}}`
+	allTools  = `{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"list"},{"name":"drop_all"},{"name":"read"}],"nextCursor":""}}`
+	someTools = `{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"list"},{"name":"read"}],"nextCursor":""}}`
 )
 
 // says is a server that gives an answer in one piece.

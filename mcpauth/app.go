@@ -10,7 +10,10 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+	"github.com/caddyserver/certmagic"
+	"go.uber.org/zap"
 
+	"github.com/caddymcp/caddy-mcp-gateway/internal/seal"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/scope"
 )
@@ -21,6 +24,12 @@ func init() {
 
 // App holds what the gateway's handlers share. It needs no configuration: every
 // handler of the gateway brings it along.
+//
+// It keeps a secret in Caddy's storage, under the key mcp_gateway/secret: 32 random
+// bytes, made at the first start, from which the keys of the gateway are derived. All
+// nodes with that storage use the same one. To have a new one made, delete it and
+// restart; cursors of lists that clients hold are refused then, and they begin the
+// list again.
 type App struct {
 	// Environment names what this gateway is for, such as production. A token that
 	// names another one in its claim env is refused; one that names none is not.
@@ -31,9 +40,13 @@ type App struct {
 	// The table outlives reloads; it does not outlive the process.
 	Sessions *SessionLimits `json:"sessions,omitempty"`
 
-	shared *shared
-	checks map[string]func(now time.Time) error
-	now    func() time.Time
+	shared  *shared
+	storage certmagic.Storage
+	logger  *zap.Logger
+	// sealing is whether a handler may have to seal something.
+	sealing bool
+	checks  map[string]func(now time.Time) error
+	now     func() time.Time
 }
 
 // SessionLimits bound the table of MCP sessions. A session that ends is answered
@@ -59,6 +72,19 @@ type SessionLimits struct {
 type shared struct {
 	sessions *state.Sessions
 	usage    *scope.Usage
+	secret   *seal.Secret
+	// cursors is the secret's box for them.
+	cursors *seal.Box
+}
+
+func newShared(limits state.Limits) (*shared, error) {
+	s := &shared{sessions: state.NewSessions(limits), secret: seal.NewSecret()}
+	var err error
+	if s.usage, err = scope.NewUsage(0); err != nil {
+		return nil, err
+	}
+	s.cursors, err = s.secret.Box("cursor")
+	return s, err
 }
 
 // Destruct lets it live in the pool.
@@ -101,9 +127,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 	}
 	a.checks = make(map[string]func(time.Time) error)
 	a.now = time.Now
+	a.storage, a.logger = ctx.Storage(), ctx.Logger()
 	value, _, err := pool.LoadOrNew(sharedKey, func() (caddy.Destructor, error) {
-		usage, err := scope.NewUsage(0)
-		return &shared{state.NewSessions(l.limits()), usage}, err
+		return newShared(l.limits())
 	})
 	if err != nil {
 		return err
@@ -134,10 +160,26 @@ func (a *App) Start() error {
 
 // Handle applies the limits when the whole configuration has started. In Start it
 // would be too early: another app may fail to, and then the configuration before
-// goes on.
-func (a *App) Handle(context.Context, caddy.Event) error {
+// goes on. Nor must one that is rejected take a secret from its storage, or leave one
+// there.
+func (a *App) Handle(ctx context.Context, _ caddy.Event) error {
 	a.shared.sessions.SetLimits(a.Sessions.limits())
+	if a.sealing {
+		a.loadSecret(ctx)
+	}
 	return nil
+}
+
+// storageTimeout is how long a storage may take for the secret.
+const storageTimeout = 10 * time.Second
+
+func (a *App) loadSecret(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
+	defer cancel()
+	if err := a.shared.secret.Load(ctx, a.storage); err != nil {
+		a.logger.Warn("the gateway's secret can't be kept in Caddy's storage; cursors of lists will not outlive this process, nor do other nodes know them",
+			zap.String("key", seal.StorageKey), zap.Error(err))
+	}
 }
 
 // Stop does nothing: requests of this configuration may still be running.

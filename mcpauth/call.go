@@ -39,6 +39,8 @@ type Call struct {
 	reason string
 	rule   *policy.Rule
 	logger *zap.Logger
+	// continued are the keys of the requests whose cursors were opened.
+	continued []string
 
 	// What mcp_proxy wants of the answer.
 	onHeader  func(status int, header http.Header) *Refusal
@@ -63,6 +65,16 @@ func (c *Call) ID() jsonrpc.ID {
 		return c.Messages[0].ID
 	}
 	return ""
+}
+
+// forward has another body judged and forwarded than the client's, made from that.
+func (c *Call) forward(body []byte) *Refusal {
+	messages, _, err := jsonrpc.Read(body)
+	if err != nil {
+		return unread(err)
+	}
+	c.Body, c.Messages = body, messages
+	return nil
 }
 
 // request gives a request the body that was judged, and no other.
@@ -155,11 +167,11 @@ func (c *Call) Refuse(status, code int, reason, message string) *Refusal {
 }
 
 // filters reports whether the answer to a POST can hold a list of which the
-// principal may not see everything.
+// principal may not see everything, or instructions that are not passed on.
 func (c *Call) filters() bool {
 	for i := range c.Messages {
 		m := mcp.Lookup(c.Messages[i].Method, mcp.Client, c.Messages[i].Kind, c.Version)
-		if m != nil && m.List != jsonrpc.NoList && !c.Principal.seesAll[m.List] {
+		if m != nil && m.List != jsonrpc.NoList && !c.Principal.seesAll[m.List] || hasInstructions(m) && !c.passesInstructions() {
 			return true
 		}
 	}

@@ -12,17 +12,24 @@ import (
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/resource"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/seal"
 )
 
 // endpoint is one address at which a server is reached.
 type endpoint struct {
 	server string
+	// id names the server, and no other of any gateway.
+	id string
 	// audiences are the resource identifiers that a token for it may be for.
 	audiences []string
 	// metadata is the URL of the metadata about it (RFC 9728).
 	metadata string
 	// visibility says who sees the server.
 	visibility Visibility
+	// instructions says what becomes of the server's.
+	instructions Instructions
+	// cursors seals those of lists of which not everything may be seen.
+	cursors *seal.Box
 }
 
 // endpoints returns the endpoints by their path: one for each server, and /mcp for
@@ -45,7 +52,7 @@ func endpoints(base resource.Base, servers []string) (map[string]*endpoint, erro
 			audiences = append(audiences, base.Identifier(path))
 		}
 		for _, path := range paths {
-			byPath[path] = &endpoint{server: server, audiences: audiences, metadata: base.MetadataURL(path)}
+			byPath[path] = &endpoint{server: server, id: base.Identifier(paths[0]), audiences: audiences, metadata: base.MetadataURL(path)}
 		}
 	}
 	return byPath, nil

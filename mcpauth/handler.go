@@ -60,6 +60,11 @@ type Handler struct {
 	// Visibility says who sees a server, by its name. Default: everybody.
 	Visibility map[string]Visibility `json:"visibility,omitempty"`
 
+	// Instructions says what becomes of servers' instructions, by their names; `*`
+	// stands for all that are not named. Default: they are passed on to principals who
+	// may see everything of the server, and left out for others.
+	Instructions map[string]Instructions `json:"instructions,omitempty"`
+
 	// Issuers are who may issue access tokens. At least one is required.
 	Issuers []*token.Issuer `json:"issuers,omitempty"`
 
@@ -140,6 +145,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := h.provisionVisibility(); err != nil {
 		return err
 	}
+	if err := h.provisionInstructions(); err != nil {
+		return err
+	}
 	if h.origins, err = newOrigins(base, h.AllowedOrigins, h.AllowedHosts); err != nil {
 		return err
 	}
@@ -167,6 +175,10 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	app.Check("keys", h.verifier.Ready)
 	h.verifier.Environment = app.Environment
 	h.usage = app.shared.usage
+	for _, e := range h.endpoints {
+		e.cursors = app.shared.cursors
+	}
+	app.sealing = true
 	return nil
 }
 

@@ -19,6 +19,9 @@ func (c *Call) judge() *Refusal {
 	if !p.may(mcp.ServersUse, c.Server, policy.KindNone, "") {
 		return e.forbidden(c.ID(), p.scopesFor(policy.Question{Permission: mcp.ServersUse, Server: c.Server}))
 	}
+	if refusal := c.openCursors(); refusal != nil {
+		return refusal
+	}
 	for i := range c.Messages {
 		refusal := c.judgeMessage(&c.Messages[i])
 		if refusal == nil {
@@ -158,13 +161,7 @@ func (c *Call) narrow(m *jsonrpc.Message) *Refusal {
 		slices.Equal(asked.ResourceSubscriptions, allowed.ResourceSubscriptions) {
 		return nil
 	}
-	c.Body = m.AppendNarrowed(make([]byte, 0, len(c.Body)), c.Body, allowed)
-	messages, _, err := jsonrpc.Read(c.Body)
-	if err != nil {
-		return unread(err)
-	}
-	c.Messages = messages
-	return nil
+	return c.forward(m.AppendNarrowed(make([]byte, 0, len(c.Body)), c.Body, allowed))
 }
 
 // verdict is what the gateway makes of what a server sent.
@@ -194,8 +191,15 @@ func (c *Call) carry(body []byte) (verdict, error) {
 		}
 		sent := m.Raw
 		if m.Kind == jsonrpc.Response {
-			if f, ok := c.filterFor(m); ok {
+			f, ok, err := c.filterFor(m, body)
+			if err != nil {
+				return verdict{}, err
+			}
+			if ok {
 				sent = m.AppendFiltered(nil, body, f)
+			}
+			if c.tellsCursor(m) {
+				sent = jsonrpc.AppendError(nil, m.ID, jsonrpc.CodeInvalidParams, "the server does not go on with this list: begin it again", "reason", "cursor")
 			}
 			if !c.mayBeAsked(m.Result.Asks) {
 				c.logger.Error("input request of the server is not allowed", zap.String("server", c.Server), zap.Strings("methods", m.Result.Asks))
@@ -218,17 +222,22 @@ func (c *Call) carry(body []byte) (verdict, error) {
 
 // filterFor returns the filter for a response, and whether it needs one. A response
 // is filtered by what it holds, whatever it answers: a client may use an id twice, and
-// what is sent again after a broken stream answers nothing of this call.
-func (c *Call) filterFor(m *jsonrpc.Message) (jsonrpc.Filter, bool) {
-	if len(m.Result.Lists) == 0 {
-		return jsonrpc.Filter{}, false
+// what is sent again after a broken stream answers nothing of this call. An error means
+// that it cannot be made fit to be seen.
+func (c *Call) filterFor(m *jsonrpc.Message, body []byte) (jsonrpc.Filter, bool, error) {
+	cursor, err := c.sealCursor(m, body)
+	told := c.instruct(m)
+	if err != nil || len(m.Result.Lists) == 0 && !cursor.Present && told == nil {
+		return jsonrpc.Filter{}, false, err
 	}
 	f, all := c.filter(), true
 	for _, list := range m.Result.Lists {
 		all = all && c.Principal.seesAll[list.List]
 	}
-	f.Private = c.Version.Modern()
-	return f, !all
+	f.Cursor, f.Instructions = cursor, told
+	// What everybody is told in the same way is private only if the rest is.
+	f.Private = c.Version.Modern() && (!all || told != nil && c.endpoint.instructions.Mode == "")
+	return f, !all || cursor.Present || told != nil, nil
 }
 
 // mayBeAsked decides whether a server may have these methods answered by the

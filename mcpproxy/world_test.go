@@ -204,7 +204,8 @@ func (w *world) load(t *testing.T) error {
 		apps["mcp_gateway"] = w.app
 	}
 	return caddy.Load(encode(t, object{
-		"admin": object{"disabled": true, "config": object{"persist": false}},
+		"admin":   object{"disabled": true, "config": object{"persist": false}},
+		"storage": object{"module": "file_system", "root": filepath.Dir(w.log)},
 		"logging": object{"logs": object{"default": object{
 			"level": "DEBUG", "writer": object{"output": "file", "filename": w.log},
 		}}},

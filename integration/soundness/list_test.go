@@ -200,11 +200,17 @@ func TestLists(t *testing.T) {
 			up := watch(t)
 			up.replyWith("application/json", result("1", `{"tools":[{"name":"admin"}],"nextCursor":"opaque"}`))
 			r := w.send(t, post(t, viewer, call("1", "tools/list", `{"cursor":""}`))).ok(t).unleaked(t)
-			if want := result("1", `{"tools":[],"nextCursor":"opaque"}`); string(r.body) != want {
+			sealed := r.cursor(t)
+			if want := result("1", `{"tools":[],"nextCursor":"`+sealed+`"}`); string(r.body) != want || len(sealed) < 100 {
 				t.Errorf("the client received %s, not %s", r.body, want)
 			}
 			if got := up.one(t); !strings.Contains(string(got.body), `"cursor":""`) {
 				t.Errorf("the server received %s", got.body)
+			}
+			up.forget()
+			w.send(t, post(t, viewer, call("1", "tools/list", `{"cursor":"`+sealed+`"}`))).ok(t)
+			if got := up.one(t); !strings.Contains(string(got.body), `"cursor":"opaque"`) {
+				t.Errorf("going on, the server received %s", got.body)
 			}
 		})
 		t.Run("D9 a cursor that is no text/"+w.name, func(t *testing.T) {

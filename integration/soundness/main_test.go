@@ -7,6 +7,8 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
 	"encoding/pem"
 	"fmt"
 	"math/big"
@@ -125,6 +127,7 @@ const template = `{
 	auto_https off
 	skip_install_trust
 	grace_period 1s
+	storage file_system {DIR}/storage
 	log {
 		output file {DIR}/caddy.log
 		level DEBUG
@@ -182,6 +185,10 @@ const template = `{
 		allow tools.execute main/ok
 		allow client.elicitation main
 	}
+	role both {
+		when groups both
+		allow tools.execute main/ok other/ok
+	}
 	role scoped {
 		when scope mcp:call mcp:all
 		when scope mcp:write
@@ -218,6 +225,8 @@ http://:{PLAIN} {
 		import roles
 		server main http://{UP}/mcp
 		server other http://{UP}/other
+		instructions text "Use \"ok\"." main
+		instructions pass other
 	}
 }
 
@@ -228,6 +237,7 @@ http://:{PUBLIC} {
 		import roles
 		server main http://{UP}/mcp
 		allowed_origins https://app.example.com
+		instructions drop
 	}
 }
 
@@ -250,7 +260,16 @@ func checkLog() error {
 	if err != nil {
 		return err
 	}
-	for _, secret := range []string{"eyJ", sharedSecret} {
+	secrets := []string{"eyJ", sharedSecret}
+	made, err := os.ReadFile(filepath.Join(world.dir, "storage", "mcp_gateway", "secret"))
+	if err != nil {
+		return err
+	}
+	for _, encoding := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
+		secrets = append(secrets, encoding.EncodeToString(made)[:40])
+	}
+	secrets = append(secrets, hex.EncodeToString(made), string(made))
+	for _, secret := range secrets {
 		if before, _, found := bytes.Cut(text, []byte(secret)); found {
 			from := bytes.LastIndexByte(before, '\n') + 1
 			return fmt.Errorf("the log holds a secret: %.400s", text[from:])

@@ -21,7 +21,6 @@ var rows = []struct {
 // later are the rows that this slice of the gateway cannot meet yet, and why. This is
 // the one place where they are written down.
 var later = []struct{ row, why string }{
-	{"D8", "cursors are carried as the server makes them; the gateway makes its own when it has to, for several servers behind one endpoint"},
 	{"D11", "the gateway keeps no answers of servers"},
 	{"D12", "the gateway keeps no answers of servers"},
 	{"E14", "the transport of 2024-11-05 (HTTP+SSE) is not carried: a GET without a session opens the server's own event stream, in which an event of the type endpoint is dropped"},

@@ -59,3 +59,23 @@ func TestReadAllocations(t *testing.T) {
 		}
 	}
 }
+
+// TestFilterAllocations: a list that is filtered costs a text for the name of each item,
+// and otherwise the same however long it is.
+func TestFilterAllocations(t *testing.T) {
+	for _, tools := range []int{10, 100, 1000} {
+		body := []byte(`{"jsonrpc":"2.0","id":1,"result":{"tools":[` +
+			strings.Repeat(`{"name":"keep","x":{}},{"name":"admin"},`, tools/2) + `{"name":"keep"}],"nextCursor":"c"}}`)
+		n := testing.AllocsPerRun(100, func() {
+			m, _, err := ReadAnswer(body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m[0].AppendFiltered(nil, body, Filter{Keep: keepOK, Cursor: Text{"sealed", true}})
+		})
+		// Beside the reader itself, and the table of items, which doubles as it grows.
+		if limit := float64(tools + 32); n > limit {
+			t.Errorf("%d tools: %v allocations, want at most %v", tools, n, limit)
+		}
+	}
+}

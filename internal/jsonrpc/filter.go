@@ -2,7 +2,9 @@ package jsonrpc
 
 import (
 	"bytes"
+	"cmp"
 	"slices"
+	"strings"
 )
 
 // Filter is what a response is reduced to before a principal sees it.
@@ -15,14 +17,29 @@ type Filter struct {
 	// Private sets the result's cacheScope to "private" (MCP 2026-07-28, caching):
 	// what was made for one principal must not be served to another.
 	Private bool
+	// Cursor is put in the place of the result's nextCursor, if it is Present.
+	Cursor Text
+	// Instructions are put in the place of the result's instructions, or added to a
+	// result that has none. If the text is not Present they are taken out. Nil leaves
+	// them as they are.
+	Instructions *Text
 }
 
 // edit replaces a part of a body.
 type edit struct {
 	span
 	by string
-	// items are written in the place of by when it is empty.
+	// items are written as an array in the place of by, unless they are nil.
 	items [][]byte
+}
+
+// grows is by how much the edit makes a body longer, or at most that.
+func (e *edit) grows() int {
+	n := len(e.by) + len("[]") - (e.to - e.from)
+	for _, item := range e.items {
+		n += len(item) + len(",")
+	}
+	return n
 }
 
 // AppendFiltered appends the message as f leaves it, which is Raw when nothing has
@@ -31,8 +48,7 @@ type edit struct {
 func (m *Message) AppendFiltered(dst, body []byte, f Filter) []byte {
 	var edits []edit
 	for _, list := range m.Result.Lists {
-		var kept [][]byte
-		changed := false
+		kept, changed := make([][]byte, 0, len(list.Items)), false
 		for _, item := range list.Items {
 			if !f.Keep(list.List, item.Key) {
 				changed = true
@@ -50,15 +66,18 @@ func (m *Message) AppendFiltered(dst, body []byte, f Filter) []byte {
 			edits = append(edits, edit{span: list.whole, items: kept})
 		}
 	}
-	if f.Private && len(m.Result.Lists) > 0 {
-		edits = append(edits, m.Result.private())
-	}
-	slices.SortFunc(edits, func(a, b edit) int { return a.from - b.from })
+	edits = m.Result.members(edits, body, f)
+	// What is put between two members goes before what takes the place of one.
+	slices.SortStableFunc(edits, func(a, b edit) int { return cmp.Or(a.from-b.from, a.to-b.to) })
 
-	at, end := m.offset, m.offset+len(m.Raw)
+	at, end, size := m.offset, m.offset+len(m.Raw), len(m.Raw)
+	for _, e := range edits {
+		size += e.grows()
+	}
+	dst = slices.Grow(dst, size)
 	for _, e := range edits {
 		dst = append(dst, body[at:e.from]...)
-		if e.by != "" {
+		if e.items == nil {
 			dst = append(dst, e.by...)
 		} else {
 			dst = appendArray(dst, e.items)
@@ -79,6 +98,52 @@ func (r *Result) private() edit {
 	}
 	return edit{span: span{r.inside, r.inside}, by: by}
 }
+
+// members appends what f does to a result beside its lists.
+func (r *Result) members(edits []edit, body []byte, f Filter) []edit {
+	if at := r.nextCursor.value; f.Cursor.Present && at.to > 0 {
+		edits = append(edits, edit{span: at, by: quote(f.Cursor.Value)})
+	}
+	at, private := r.instructions, f.Private && len(r.Lists) > 0
+	switch given := at.value.to > 0; {
+	case f.Instructions == nil:
+	case f.Instructions.Present && given:
+		edits = append(edits, edit{span: at.value, by: quote(f.Instructions.Value)})
+	case f.Instructions.Present && r.inside > 0:
+		by := `"instructions":` + quote(f.Instructions.Value) + ","
+		if r.empty {
+			by = strings.TrimSuffix(by, ",")
+		}
+		edits = append(edits, edit{span: span{r.inside, r.inside}, by: by})
+	case given:
+		gone := without(body, at.whole)
+		if private = f.Private; private && r.cacheScope.to == 0 {
+			// In the place of the other, so that the commas stay right.
+			name := bytes.IndexByte(at.whole.of(body), '"')
+			gone, private = edit{span: span{at.whole.from + name, at.whole.to}, by: `"cacheScope":"private"`}, false
+		}
+		edits = append(edits, gone)
+	}
+	if private {
+		edits = append(edits, r.private())
+	}
+	return edits
+}
+
+// without is the edit that takes out a member: with the comma before it or, if it is
+// the first, the one after it.
+func without(body []byte, whole span) edit {
+	const space = " \t\r\n"
+	if bytes.TrimLeft(whole.of(body), space)[0] != ',' {
+		rest := bytes.TrimLeft(body[whole.to:], space)
+		if rest[0] == ',' {
+			whole.to = len(body) - len(rest) + 1
+		}
+	}
+	return edit{span: whole}
+}
+
+func quote(s string) string { return string(appendString(nil, s)) }
 
 func appendArray(dst []byte, items [][]byte) []byte {
 	dst = append(dst, '[')

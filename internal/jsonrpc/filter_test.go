@@ -148,3 +148,93 @@ func TestAppendNarrowed(t *testing.T) {
 		})
 	}
 }
+
+// Rows D8 and D13: what a result tells beside its lists.
+func TestAppendFilteredMembers(t *testing.T) {
+	const drop = "drop"
+	for name, tc := range map[string]struct {
+		in, want             string
+		cursor, instructions string
+		private              bool
+	}{
+		"D8 a cursor": {
+			in:     `{"tools":[{"name":"a"}], "nextCursor" : "a\u0064min" ,"x":1}`,
+			want:   `{"tools":[{"name":"a"}], "nextCursor" : "s\"" ,"x":1}`,
+			cursor: `s"`,
+		},
+		"D8 a cursor before a list that is filtered, with cacheScope": {
+			in:      `{"nextCursor":"c","cacheScope":"public","tools":[{"name":"admin"}]}`,
+			want:    `{"nextCursor":"s","cacheScope":"private","tools":[]}`,
+			cursor:  "s",
+			private: true,
+		},
+		"D8 no cursor": {
+			in:     `{"tools":[{"name":"a"}]}`,
+			want:   `{"tools":[{"name":"a"}]}`,
+			cursor: "s",
+		},
+		"D13 dropped, last":   {in: `{ "a":1 , "instructions" : "admin" }`, want: `{ "a":1 }`, instructions: drop},
+		"D13 dropped, middle": {in: `{"a":1,"instructions":"admin","b":2}`, want: `{"a":1,"b":2}`, instructions: drop},
+		"D13 dropped, first":  {in: `{ "instructions":"admin" , "b":2}`, want: `{ "b":2}`, instructions: drop},
+		"D13 dropped, alone":  {in: `{ "instructions":"admin" }`, want: `{ }`, instructions: drop},
+		"D13 dropped, escaped and of another type": {
+			in: `{"a":1,"instruct\u0069ons":{"admin":[",",{}]},"b":2}`, want: `{"a":1,"b":2}`, instructions: drop,
+		},
+		"D13 none to drop": {in: `{"cacheScope":"public"}`, want: `{"cacheScope":"public"}`, instructions: drop, private: true},
+		"D13 dropped and private": {
+			in: `{"a":1, "instructions":"admin","cacheScope":"public"}`, want: `{"a":1,"cacheScope":"private"}`,
+			instructions: drop, private: true,
+		},
+		"D13 dropped and private, first": {
+			in: `{"instructions":"admin", "cacheScope":"public"}`, want: `{ "cacheScope":"private"}`,
+			instructions: drop, private: true,
+		},
+		"D13 dropped and private, without cacheScope": {
+			in: `{"a":1, "instructions":"admin","b":2}`, want: `{"a":1, "cacheScope":"private","b":2}`,
+			instructions: drop, private: true,
+		},
+		"D13 dropped and private, first without cacheScope": {
+			in: `{ "instructions":"admin","b":2}`, want: `{ "cacheScope":"private","b":2}`,
+			instructions: drop, private: true,
+		},
+		"D13 dropped and private, alone": {
+			in: `{"instructions":"admin"}`, want: `{"cacheScope":"private"}`, instructions: drop, private: true,
+		},
+		"D13 replaced":         {in: `{"a":1,"instructions": "admin" }`, want: `{"a":1,"instructions": "t\"" }`, instructions: `t"`},
+		"D13 added":            {in: `{ "a":1}`, want: `{"instructions":"t", "a":1}`, instructions: "t"},
+		"D13 added to nothing": {in: `{}`, want: `{"instructions":"t"}`, instructions: "t"},
+		"D13 no object":        {in: `"a"`, want: `"a"`, instructions: "t"},
+		"D13 everything": {
+			in:      `{"tools":[{"name":"admin"}],"instructions":"admin","nextCursor":"admin"}`,
+			want:    `{"tools":[],"cacheScope":"private","nextCursor":"s"}`,
+			cursor:  "s",
+			private: true, instructions: drop,
+		},
+		"D13 added to a private list": {
+			in:           `{"tools":[{"name":"admin"}]}`,
+			want:         `{"instructions":"t","cacheScope":"private","tools":[]}`,
+			instructions: "t", private: true,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			const before, after = ` {"jsonrpc":"2.0","id":1,"result":`, `, "x": 1} `
+			body := []byte(before + tc.in + after)
+			m, _, err := ReadAnswer(body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			f := Filter{Keep: keepOK, Private: tc.private, Cursor: Text{tc.cursor, tc.cursor != ""}}
+			if tc.instructions != "" {
+				f.Instructions = &Text{tc.instructions, tc.instructions != drop}
+			}
+			got := string(m[0].AppendFiltered(nil, body, f))
+			want := strings.TrimSpace(before + tc.want + after)
+			if got != want {
+				t.Errorf("got  %s\nwant %s", got, want)
+			}
+			if _, _, err := ReadAnswer([]byte(got)); err != nil {
+				t.Errorf("what was written can't be read: %v", err)
+			}
+		})
+	}
+}

@@ -46,7 +46,35 @@ func FuzzRead(f *testing.F) {
 		for i, m := range messages {
 			agree(t, m, raws[i])
 		}
+		replaceable(t, body, messages)
 	})
+}
+
+// replaceable replaces every cursor: that alone may change.
+func replaceable(t *testing.T, body []byte, messages []Message) {
+	t.Helper()
+	const other = `another "cursor"`
+	cursors, back := make([]Text, len(messages)), make([]Text, len(messages))
+	for i, m := range messages {
+		back[i] = m.Params.Cursor
+		cursors[i] = Text{other, m.Params.Cursor.Present}
+	}
+	replaced := AppendCursors(nil, body, messages, cursors)
+	again, _, err := Read(replaced)
+	if err != nil || len(again) != len(messages) {
+		t.Fatalf("%v in %s", err, replaced)
+	}
+	for i, m := range again {
+		if m.Params.Cursor.Present != cursors[i].Present || m.Params.Cursor.Present && m.Params.Cursor.Value != other {
+			t.Errorf("message %d: the cursor is %v in %s", i, m.Params.Cursor, replaced)
+		}
+	}
+	// With escapes that are not ours, only the meaning comes back.
+	if !bytes.Contains(body, []byte(`\`)) {
+		if got := AppendCursors(nil, replaced, again, back); !bytes.Equal(got, body) {
+			t.Errorf("there and back: %s became %s", body, got)
+		}
+	}
 }
 
 func agree(t *testing.T, m Message, raw []byte) {
@@ -95,17 +123,21 @@ func agree(t *testing.T, m Message, raw []byte) {
 }
 
 // FuzzFilter holds a filtered answer against encoding/json: no list of it may hold
-// a hidden item, and nothing else may be gone.
+// a hidden item, the cursor must be the one that was put there and the instructions
+// gone or replaced, and nothing else may be gone.
 func FuzzFilter(f *testing.F) {
 	f.Add([]byte(`{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"ok"},{"name":"admin"}],"cacheScope":"public","x":[1]}}`))
 	f.Add([]byte(`[{"jsonrpc":"2.0","id":1,"result":{"resources":[{"uri":"admin"}]}},{"jsonrpc":"2.0","id":2,"result":{}}]`))
+	f.Add([]byte(`{"jsonrpc":"2.0","id":1,"result":{"instructions":"admin" , "tools":[],"nextCursor":"admin"}}`))
+	f.Add([]byte(`{"jsonrpc":"2.0","id":1,"result":{"x":[], "instructions":{"a":","}}}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		messages, batch, err := ReadAnswer(body)
 		if err != nil || batch {
 			return
 		}
 		m := messages[0]
-		got := m.AppendFiltered(nil, body, Filter{Keep: keepOK, Private: true})
+		got := m.AppendFiltered(nil, body, Filter{Keep: keepOK, Private: true, Cursor: Text{"sealed", true}, Instructions: &Text{}})
+		added := m.AppendFiltered(nil, body, Filter{Keep: keepOK, Instructions: &Text{"told", true}})
 		var after, before struct{ Result map[string]json.RawMessage }
 		if json.Unmarshal(m.Raw, &before) != nil {
 			return // a result that is no object
@@ -118,6 +150,16 @@ func FuzzFilter(f *testing.F) {
 			Resources, Contents []struct{ URI string }
 			ResourceTemplates   []struct{ URITemplate string }
 			CacheScope          any
+		}
+		var told struct{ Result map[string]json.RawMessage }
+		if err := json.Unmarshal(added, &told); err != nil || before.Result != nil && string(told.Result["instructions"]) != `"told"` {
+			t.Fatalf("instructions were not added: %v\n%s", err, added)
+		}
+		if _, ok := after.Result["instructions"]; ok {
+			t.Errorf("instructions are still there: %s", got)
+		}
+		if _, ok := before.Result["nextCursor"]; ok && string(after.Result["nextCursor"]) != `"sealed"` {
+			t.Errorf("the cursor was not replaced: %s", got)
 		}
 		raw, _ := json.Marshal(after.Result)
 		if err := json.Unmarshal(raw, &lists); err != nil {
@@ -140,7 +182,7 @@ func FuzzFilter(f *testing.F) {
 		}
 		for name, value := range before.Result {
 			switch name {
-			case "tools", "prompts", "resources", "resourceTemplates", "contents", "cacheScope":
+			case "tools", "prompts", "resources", "resourceTemplates", "contents", "cacheScope", "nextCursor", "instructions":
 			default:
 				if !bytes.Equal(after.Result[name], value) {
 					t.Errorf("%q was %s, is %s", name, value, after.Result[name])

@@ -122,6 +122,8 @@ type Params struct {
 	Ref           Ref
 	Meta          Meta
 	Notifications Notifications
+	// cursorAt is the cursor's place.
+	cursorAt span
 }
 
 // Ref is what completion/complete completes for.

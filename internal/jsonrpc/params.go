@@ -38,7 +38,9 @@ func (r *reader) params(p *Params) error {
 		case "uri":
 			p.URI, err = r.text("uri")
 		case "cursor":
+			from := r.ahead()
 			p.Cursor, err = r.text("cursor")
+			p.cursorAt = span{from, int(r.dec.InputOffset())}
 		case "taskId":
 			p.TaskID, err = r.text("taskId")
 		case "protocolVersion":

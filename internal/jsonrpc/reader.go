@@ -75,6 +75,15 @@ func (r *reader) value() ([]byte, error) {
 	return r.body[end-len(v) : end : end], nil
 }
 
+// ahead is the offset at which the value begins whose name was just read.
+func (r *reader) ahead() int {
+	at := int(r.dec.InputOffset())
+	for at < len(r.body) && strings.IndexByte(": \t\r\n", r.body[at]) >= 0 {
+		at++
+	}
+	return at
+}
+
 // token reads the token that begins or ends an object or array and returns the
 // offset just after it.
 func (r *reader) token() (int, error) {

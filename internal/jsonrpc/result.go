@@ -36,7 +36,13 @@ type Result struct {
 	cacheScope span
 	inside     int
 	empty      bool
+	// nextCursor and instructions are those members, their places empty when absent.
+	nextCursor, instructions member
 }
+
+// member is where a member of an object stands: its value, and the whole, from the
+// end of the member before it or from the opening brace.
+type member struct{ value, whole span }
 
 // Items is one list of a result.
 type Items struct {
@@ -59,7 +65,7 @@ func (s span) of(body []byte) []byte { return body[s.from:s.to] }
 var (
 	resultNames = []string{
 		"tools", "prompts", "resources", "resourceTemplates", "contents", "cacheScope", "protocolVersion",
-		"inputRequests",
+		"inputRequests", "nextCursor", "instructions",
 	}
 	askNames       = []string{"method"}
 	nameKey        = []string{"name"}
@@ -81,6 +87,7 @@ func (r *reader) result(result *Result) error {
 	result.inside, result.empty = inside, true
 	n := names{resultNames, len(r.names)}
 	for {
+		before := int(r.dec.InputOffset())
 		name, ok, err := r.next(&n)
 		if err != nil || !ok {
 			return err
@@ -104,6 +111,10 @@ func (r *reader) result(result *Result) error {
 			v, err = r.value()
 			end := int(r.dec.InputOffset())
 			result.cacheScope = span{end - len(v), end}
+		case "nextCursor":
+			result.nextCursor, err = r.member(before)
+		case "instructions":
+			result.instructions, err = r.member(before)
 		case "protocolVersion":
 			if r.dec.PeekKind() == '"' {
 				result.ProtocolVersion, err = r.text("protocolVersion")
@@ -118,6 +129,19 @@ func (r *reader) result(result *Result) error {
 		}
 	}
 }
+
+// member reads the value of a member that begins after an offset.
+func (r *reader) member(before int) (member, error) {
+	v, err := r.value()
+	end := int(r.dec.InputOffset())
+	return member{span{end - len(v), end}, span{before, end}}, err
+}
+
+// HasNextCursor reports whether the result has a nextCursor, of whatever type.
+func (r *Result) HasNextCursor() bool { return r.nextCursor.value.to > 0 }
+
+// HasInstructions reports whether the result has instructions, of whatever type.
+func (r *Result) HasInstructions() bool { return r.instructions.value.to > 0 }
 
 // asks reads the requests that a result has for the client, by names of the server's.
 func (r *reader) asks(result *Result) error {

@@ -51,6 +51,8 @@ type Method struct {
 	// items are judged one by one by Permission, so that who may see none gets an
 	// empty one.
 	List jsonrpc.List
+	// Instructions is whether its answer may have instructions for the model.
+	Instructions bool
 }
 
 const (
@@ -63,8 +65,8 @@ const (
 // not carried.
 var methods = []Method{
 	// Requests of the client.
-	{Name: "initialize", Kind: request, From: Client, Until: legacyUntil, Permission: ServersUse},
-	{Name: "server/discover", Kind: request, From: Client, Since: V20260728, Permission: ServersUse},
+	{Name: "initialize", Kind: request, From: Client, Until: legacyUntil, Permission: ServersUse, Instructions: true},
+	{Name: "server/discover", Kind: request, From: Client, Since: V20260728, Permission: ServersUse, Instructions: true},
 	{Name: "ping", Kind: request, From: Client | Server, Until: legacyUntil, Permission: ServersUse},
 	{Name: "tools/list", Kind: request, From: Client, Permission: ToolsRead, List: jsonrpc.Tools},
 	{Name: "tools/call", Kind: request, From: Client, Object: Tool, Permission: ToolsExecute},
