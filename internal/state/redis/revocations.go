@@ -1,0 +1,272 @@
+package redis
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
+)
+
+// together is how many keys are asked for, or written, in one go.
+const together = 1000
+
+// Revoke writes revocations.
+func (s *Store) Revoke(ctx context.Context, revocations ...state.Revocation) error {
+	now := time.Now()
+	var inForce []state.Revocation
+	for _, r := range revocations {
+		if err := state.CheckRevocation(r); err != nil {
+			return err
+		}
+		if !r.Over(now) {
+			inForce = append(inForce, r)
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return state.Unavailable(context.Cause(ctx))
+	}
+	for len(inForce) > 0 {
+		n := min(together, len(inForce))
+		if err := s.revoke(ctx, now, inForce[:n]); err != nil {
+			return err
+		}
+		inForce = inForce[n:]
+	}
+	return nil
+}
+
+func (s *Store) revoke(ctx context.Context, now time.Time, revocations []state.Revocation) error {
+	ctx, cancel, err := s.call(ctx)
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	if len(revocations) == 1 || s.MinReplicas > 0 {
+		for _, r := range revocations {
+			script, args := revokeArgs(r, now)
+			if _, err := s.write(ctx, script, []string{s.revokedKey(r)}, args...); err != nil {
+				return state.Unavailable(err)
+			}
+		}
+		return nil
+	}
+	pipe := s.client.Pipeline()
+	for _, r := range revocations {
+		script, args := revokeArgs(r, now)
+		script.Eval(ctx, pipe, []string{s.revokedKey(r)}, args...)
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return state.Unavailable(err)
+	}
+	return nil
+}
+
+func revokeArgs(r state.Revocation, now time.Time) (*goredis.Script, []any) {
+	life := ""
+	if !r.Expires.IsZero() {
+		life = strconv.FormatInt(remaining(r.Expires, now), 10)
+	}
+	if r.Kind == state.RevokeID {
+		return revokeIDScript, []any{state.Millis(r.Expires), life, state.EscapeIssuer(r.Issuer)}
+	}
+	// mcp_gateway/1 <expires> <before> <rest>
+	rest := strings.SplitN(r.EncodeText(), " ", 4)[3]
+	return revokeScript, []any{state.Millis(r.Expires), life, state.Millis(r.Before), rest}
+}
+
+// Follow tells of the revocations.
+func (s *Store) Follow(ctx context.Context, told func(state.Update)) {
+	prefixes := []string{literalPrefix, s.revokedPrefix()}
+	s.follow(ctx, &feed{
+		store:    s,
+		prefixes: prefixes,
+		load: func(ctx context.Context, node *goredis.Client, tell func(state.Update)) error {
+			for _, prefix := range prefixes {
+				if err := s.scanRevocations(ctx, node, prefix, tell); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+		fetch: s.fetchRevocations,
+		told:  told,
+	})
+}
+
+// scanRevocations tells of all that a server has whose keys begin with a prefix. Of
+// what is written meanwhile, the feed tells.
+func (s *Store) scanRevocations(ctx context.Context, node *goredis.Client, prefix string, tell func(state.Update)) error {
+	var cursor uint64
+	for {
+		keys, next, err := s.scanKeys(ctx, node, cursor, prefix)
+		if err != nil {
+			return err
+		}
+		if err := s.fetchRevocations(ctx, node, keys, tell); err != nil {
+			return err
+		}
+		if next == 0 {
+			return nil
+		}
+		cursor = next
+	}
+}
+
+func (s *Store) scanKeys(ctx context.Context, node *goredis.Client, cursor uint64, prefix string) ([]string, uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.Timeout)
+	defer cancel()
+	return node.Scan(ctx, cursor, prefix+"*", together).Result()
+}
+
+// fetchRevocations reads keys and tells what they say.
+func (s *Store) fetchRevocations(ctx context.Context, node *goredis.Client, keys []string, tell func(state.Update)) error {
+	for len(keys) > 0 {
+		n := min(together, len(keys))
+		revocations, err := s.readRevocations(ctx, node, keys[:n])
+		if err != nil {
+			return err
+		}
+		if len(revocations) > 0 {
+			tell(state.Update{Revocations: revocations})
+		}
+		keys = keys[n:]
+	}
+	return nil
+}
+
+func (s *Store) readRevocations(ctx context.Context, node *goredis.Client, keys []string) ([]state.Revocation, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.Timeout)
+	defer cancel()
+	values, err := s.values(ctx, node, keys)
+	if err != nil {
+		return nil, err
+	}
+	revocations := make([]state.Revocation, 0, len(keys))
+	var others []string
+	for i, key := range keys {
+		id, literal := strings.CutPrefix(key, literalPrefix)
+		switch {
+		case values[i] == nil:
+			// Expired between two steps.
+		case !literal:
+			r, err := state.DecodeRevocation(*values[i])
+			if err != nil || s.revokedKey(r) != key {
+				// Something is revoked, but we do not know what.
+				return nil, state.ErrDamaged
+			}
+			revocations = append(revocations, r)
+		case id == "":
+			// Of a token without an id, which is none of ours.
+		default:
+			mine, ok := decodeLiteral(id, *values[i])
+			if !ok {
+				others = append(others, key)
+				continue
+			}
+			revocations = append(revocations, mine...)
+		}
+	}
+	if len(others) == 0 {
+		return revocations, nil
+	}
+	lives, err := s.lives(ctx, node, others)
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	for i, key := range others {
+		r := state.Revocation{Kind: state.RevokeID, Value: key[len(literalPrefix):]}
+		if len(r.Value) > state.MaxRevocation {
+			continue // longer than any token
+		}
+		// Without a time to live it is -1, and for ever. Of a key that has ended in
+		// between it is -2, and to have revoked it for a while longer does no harm.
+		switch left := lives[i]; {
+		case left >= 0:
+			r.Expires = now.Add(left)
+		case left != -1:
+			r.Expires = now.Add(time.Minute)
+		}
+		revocations = append(revocations, r)
+	}
+	return revocations, nil
+}
+
+// decodeLiteral reads what we write for a token id. What is damaged is somebody
+// else's: the id of every issuer.
+func decodeLiteral(id, value string) ([]state.Revocation, bool) {
+	fields := strings.Split(value, " ")
+	if len(fields) < 3 || fields[0] != state.RevocationText || len(id) > state.MaxRevocation {
+		return nil, false
+	}
+	expires, err := strconv.ParseInt(fields[1], 10, 64)
+	if err != nil || expires < 0 {
+		return nil, false
+	}
+	revocations := make([]state.Revocation, 0, len(fields)-2)
+	for _, field := range fields[2:] {
+		issuer, err := state.UnescapeIssuer(field)
+		if err != nil {
+			return nil, false
+		}
+		revocations = append(revocations, state.Revocation{
+			Kind: state.RevokeID, Issuer: issuer, Value: id, Expires: state.FromMillis(expires),
+		})
+	}
+	return revocations, true
+}
+
+// values reads keys that are all on one server; nil for one that does not exist.
+func (s *Store) values(ctx context.Context, node *goredis.Client, keys []string) ([]*string, error) {
+	values := make([]*string, len(keys))
+	if !s.Cluster {
+		found, err := node.MGet(ctx, keys...).Result()
+		if err != nil {
+			return nil, err
+		}
+		for i, value := range found {
+			if text, ok := value.(string); ok {
+				values[i] = &text
+			}
+		}
+		return values, nil
+	}
+	// In a cluster, one command is for one slot.
+	pipe := node.Pipeline()
+	commands := make([]*goredis.StringCmd, len(keys))
+	for i, key := range keys {
+		commands[i] = pipe.Get(ctx, key)
+	}
+	_, _ = pipe.Exec(ctx) // each command has its own error
+	for i, command := range commands {
+		switch text, err := command.Result(); err {
+		case nil:
+			values[i] = &text
+		case goredis.Nil:
+		default:
+			return nil, err
+		}
+	}
+	return values, nil
+}
+
+// lives are the times to live, as go-redis has them: -1 and -2 are not times.
+func (s *Store) lives(ctx context.Context, node *goredis.Client, keys []string) ([]time.Duration, error) {
+	pipe := node.Pipeline()
+	commands := make([]*goredis.DurationCmd, len(keys))
+	for i, key := range keys {
+		commands[i] = pipe.PTTL(ctx, key)
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, err
+	}
+	lives := make([]time.Duration, len(keys))
+	for i, command := range commands {
+		lives[i] = command.Val()
+	}
+	return lives, nil
+}
