@@ -1,123 +1,168 @@
 package account
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
-	"unicode"
+	"sync/atomic"
 	"unicode/utf8"
 
-	"github.com/ccojocar/zxcvbn-go"
 	"golang.org/x/crypto/argon2"
+	"golang.org/x/text/secure/precis"
 )
 
-// What Argon2id (RFC 9106) is asked to spend on a password: 64 MiB and three passes
-// (behaviour.md section 5.5).
+// hashCost is what Argon2id (RFC 9106) is asked to spend on a password.
+type hashCost struct {
+	passes, memory uint32 // memory in KiB
+	threads        uint8
+}
+
+// defaultCost takes 64 MiB and three passes (behaviour.md section 5.5).
+var defaultCost = hashCost{passes: 3, memory: 64 << 10, threads: 1}
+
 const (
-	hashTime    = 3
-	hashMemory  = 64 << 10 // KiB
-	hashThreads = 1
-	hashLength  = 32
-	saltLength  = 16
+	hashLength = 32
+	saltLength = 16
+	// maxMemory bounds what a stored hash may ask for, in KiB.
+	maxMemory = 256 << 10
+	// maxWaiting bounds how many passwords wait for their turn. Whoever is one too
+	// many is sent away at once, instead of waiting longer than a client does.
+	maxWaiting = 64
 )
 
 // MaxPassword is how long a password may be, in bytes. It bounds what judging one costs.
 const MaxPassword = 128
 
+// hasher makes and checks the hashes of passwords, a few at a time, because each takes
+// much memory.
+type hasher struct {
+	cost    hashCost
+	slots   chan struct{}
+	waiting atomic.Int64
+	// decoy is what a password is compared with when there is no account, so that
+	// this takes as long.
+	decoy string
+	// compared, if any, is told of each comparison, for tests.
+	compared func(stored string)
+}
+
+func newHasher(cost hashCost) *hasher {
+	h := &hasher{cost: cost, slots: make(chan struct{}, min(runtime.GOMAXPROCS(0), 4))}
+	h.decoy = cost.hash(rand.Text())
+	return h
+}
+
+// take waits for its turn.
+func (h *hasher) take(ctx context.Context) error {
+	defer h.waiting.Add(-1)
+	if h.waiting.Add(1) > maxWaiting {
+		return errBusy
+	}
+	select {
+	case h.slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return errBusy
+	}
+}
+
+func (h *hasher) give() { <-h.slots }
+
+// make returns what is kept of a password.
+func (h *hasher) make(ctx context.Context, password string) (string, error) {
+	if err := h.take(ctx); err != nil {
+		return "", err
+	}
+	defer h.give()
+	return h.cost.hash(password), nil
+}
+
+// verify reports whether a password is the one of a hash, and whether the hash should
+// be made anew, because today's parameters are others.
+func (h *hasher) verify(ctx context.Context, stored, password string) (ok, outdated bool, err error) {
+	if err := h.take(ctx); err != nil {
+		return false, false, err
+	}
+	defer h.give()
+	return h.compare(stored, password)
+}
+
+// compare is verify for whoever has taken a turn.
+func (h *hasher) compare(stored, password string) (ok, outdated bool, err error) {
+	cost, salt, want, err := parseHash(stored)
+	if err != nil {
+		return false, false, err
+	}
+	if h.compared != nil {
+		h.compared(stored)
+	}
+	// What cannot be a password costs as much as one that is wrong.
+	prepared, valid := prepare(password)
+	got := argon2.IDKey([]byte(prepared), salt, cost.passes, cost.memory, cost.threads, uint32(len(want))) // #nosec G115 -- at most 64
+	ok = subtle.ConstantTimeCompare(got, want) == 1 && valid
+	return ok, cost != h.cost || len(want) != hashLength, nil
+}
+
 // hash returns what is kept of a password, in the PHC string format.
-func hash(password string) string {
+func (c hashCost) hash(password string) string {
 	salt := make([]byte, saltLength)
-	_, _ = rand.Read(salt)
-	key := argon2.IDKey([]byte(password), salt, hashTime, hashMemory, hashThreads, hashLength)
-	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, hashMemory, hashTime, hashThreads,
-		base64.RawStdEncoding.EncodeToString(salt), base64.RawStdEncoding.EncodeToString(key))
+	_, _ = rand.Read(salt) // it never fails
+	prepared, _ := prepare(password)
+	key := argon2.IDKey([]byte(prepared), salt, c.passes, c.memory, c.threads, hashLength)
+	return fmt.Sprintf("%s$%s$%s", c.prefix(), base64.RawStdEncoding.EncodeToString(salt), base64.RawStdEncoding.EncodeToString(key))
+}
+
+func (c hashCost) prefix() string {
+	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d", argon2.Version, c.memory, c.passes, c.threads)
+}
+
+// prepare brings a password into the one form that is hashed (RFC 8265 section 4.2):
+// keyboards differ in how they write the same letter. What cannot be brought into it,
+// such as what has control characters, is no password.
+func prepare(password string) (string, bool) {
+	if len(password) > MaxPassword || !utf8.ValidString(password) {
+		return "", false
+	}
+	prepared, err := precis.OpaqueString.String(password)
+	return prepared, err == nil
 }
 
 // errHash does not tell what was read.
-var errHash = errors.New("the stored password hash can't be read")
+var errHash = errors.New("the password hash can't be read; it must be an Argon2id hash in the PHC string format, such as $argon2id$v=19$m=65536,t=3,p=1$<salt>$<hash>")
 
-// verify reports whether a password is the one of a hash, and whether the hash should be
-// made anew, because today's parameters are others.
-func verify(stored, password string) (ok, outdated bool, err error) {
+// CheckHash refuses what is no hash of a password that could be verified: one in the
+// PHC string format, made by Argon2id with 8 to 256 MiB, 1 to 20 passes and 1 to 16
+// threads, with a salt of 8 to 64 bytes and a hash of 16 to 64 bytes.
+func CheckHash(stored string) error {
+	cost, _, _, err := parseHash(stored)
+	if err == nil && cost.memory < 8<<10 {
+		return errHash
+	}
+	return err
+}
+
+func parseHash(stored string) (cost hashCost, salt, key []byte, err error) {
 	fields := strings.Split(stored, "$")
-	if len(fields) != 6 || fields[0] != "" || fields[1] != "argon2id" || fields[2] != fmt.Sprintf("v=%d", argon2.Version) {
-		return false, false, errHash
+	if len(fields) != 6 {
+		return cost, nil, nil, errHash
 	}
-	var memory, passes uint32
-	var threads uint8
-	if n, err := fmt.Sscanf(fields[3], "m=%d,t=%d,p=%d", &memory, &passes, &threads); n != 3 || err != nil ||
-		memory > 1<<20 || passes == 0 || passes > 100 || threads == 0 {
-		return false, false, errHash
+	if _, err := fmt.Sscanf(fields[3], "m=%d,t=%d,p=%d", &cost.memory, &cost.passes, &cost.threads); err != nil {
+		return cost, nil, nil, errHash
 	}
-	salt, err := base64.RawStdEncoding.DecodeString(fields[4])
-	if err != nil {
-		return false, false, errHash
+	// One text for one hash: what reads otherwise than it is written is none.
+	if !strings.HasPrefix(stored, cost.prefix()+"$") || cost.memory < 8*uint32(cost.threads) || cost.memory > maxMemory ||
+		cost.passes < 1 || cost.passes > 20 || cost.threads < 1 || cost.threads > 16 {
+		return cost, nil, nil, errHash
 	}
-	want, err := base64.RawStdEncoding.DecodeString(fields[5])
-	if err != nil || len(want) == 0 || len(want) > 1024 {
-		return false, false, errHash
+	salt, saltErr := base64.RawStdEncoding.Strict().DecodeString(fields[4])
+	key, keyErr := base64.RawStdEncoding.Strict().DecodeString(fields[5])
+	if saltErr != nil || keyErr != nil || len(salt) < 8 || len(salt) > 64 || len(key) < 16 || len(key) > 64 {
+		return cost, nil, nil, errHash
 	}
-	got := argon2.IDKey([]byte(password), salt, passes, memory, threads, uint32(len(want))) // #nosec G115 -- at most 1024
-	outdated = memory != hashMemory || passes != hashTime || threads != hashThreads || len(want) != hashLength
-	return subtle.ConstantTimeCompare(got, want) == 1, outdated, nil
-}
-
-// decoy is what a password is compared with when there is no account, so that this takes
-// as long.
-var decoy = hash(rand.Text())
-
-// PasswordError says why a password is not accepted, in a stable word and for a person.
-type PasswordError struct{ Reason, Message string }
-
-func (e *PasswordError) Error() string { return e.Message }
-
-// guessable is the score of zxcvbn (0 to 4) below which a password is too easy to guess:
-// fewer than 10^8 guesses, which is what common passwords, names, dates, keyboard walks
-// and sequences take, however they are put together or spelt.
-const guessable = 3
-
-// CheckPassword refuses a password that is too short, of too few kinds of characters, or
-// easy to guess for somebody who knows about the person (behaviour.md section 5.5). The
-// error is a *PasswordError.
-func CheckPassword(password, email, fullName string, minLength int) error {
-	if !utf8.ValidString(password) || len(password) > MaxPassword {
-		return &PasswordError{"password_malformed", fmt.Sprintf("a password must be text of at most %d bytes", MaxPassword)}
-	}
-	if utf8.RuneCountInString(password) < minLength {
-		return &PasswordError{"password_short", fmt.Sprintf("the password must have at least %d characters", minLength)}
-	}
-	if classes(password) < 3 {
-		return &PasswordError{"password_classes", "the password must have three of these: lower case, upper case, digits, other characters"}
-	}
-	personal := strings.FieldsFunc(strings.ToLower(email+" "+fullName), func(c rune) bool { return !unicode.IsLetter(c) && !unicode.IsDigit(c) })
-	lower := strings.ToLower(password)
-	for _, word := range personal {
-		if utf8.RuneCountInString(word) >= 3 && strings.Contains(lower, word) {
-			return &PasswordError{"password_personal", "the password must not hold a part of the name or address"}
-		}
-	}
-	if zxcvbn.PasswordStrength(password, personal).Score < guessable {
-		return &PasswordError{"password_guessable", "the password is easy to guess; use more words, or words that do not follow from each other"}
-	}
-	return nil
-}
-
-func classes(password string) int {
-	var lower, upper, digit, other int
-	for _, c := range password {
-		switch {
-		case unicode.IsLower(c):
-			lower = 1
-		case unicode.IsUpper(c):
-			upper = 1
-		case unicode.IsDigit(c):
-			digit = 1
-		default:
-			other = 1
-		}
-	}
-	return lower + upper + digit + other
+	return cost, salt, key, nil
 }
