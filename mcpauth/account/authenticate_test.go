@@ -213,7 +213,7 @@ func TestRehash(t *testing.T) {
 	store := embeddedStore(t)
 	s := service(t, store, Config{})
 	u := made(t, s, NewUser{Email: "a@example.com", Password: good, Active: true})
-	newer, err := newService(store, Config{}, s.logger, hashCost{2, 128, 1})
+	newer, err := New(store, Config{Cost: Cost{2, 128, 1}}, s.logger)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -118,14 +118,14 @@ func TestDeclareTakesAnAccountOver(t *testing.T) {
 
 func TestDeclareHash(t *testing.T) {
 	s := service(t, embeddedStore(t), Config{})
-	stored := hashCost{1, 8 << 10, 1}.hash(good22)
+	stored := Cost{1, 8 << 10, 1}.hash(good22)
 	declare(t, s, Declared{Users: []DeclaredUser{{Email: "root@example.com", Administrator: true, PasswordHash: stored}}})
 	proof := must[Proof](t)(s.Authenticate(t.Context(), "root@example.com", good22, ""))
 	if !proof.MustChange {
 		t.Error("it need not be changed")
 	}
 	// It was hashed anew by today's parameters, and is still what the configuration has.
-	declare(t, s, Declared{Users: []DeclaredUser{{Email: "root@example.com", Administrator: true, PasswordHash: hashCost{1, 8 << 10, 1}.hash(another22)}}})
+	declare(t, s, Declared{Users: []DeclaredUser{{Email: "root@example.com", Administrator: true, PasswordHash: Cost{1, 8 << 10, 1}.hash(another22)}}})
 	want(t, login(t.Context(), s, "root@example.com", another22), "")
 }
 

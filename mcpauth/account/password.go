@@ -16,14 +16,15 @@ import (
 	"golang.org/x/text/secure/precis"
 )
 
-// hashCost is what Argon2id (RFC 9106) is asked to spend on a password.
-type hashCost struct {
-	passes, memory uint32 // memory in KiB
-	threads        uint8
+// Cost is what Argon2id (RFC 9106) is asked to spend on a password: how many passes over
+// how much memory, in KiB, by how many threads.
+type Cost struct {
+	Passes, Memory uint32
+	Threads        uint8
 }
 
 // defaultCost takes 64 MiB and three passes (behaviour.md section 5.5).
-var defaultCost = hashCost{passes: 3, memory: 64 << 10, threads: 1}
+var defaultCost = Cost{Passes: 3, Memory: 64 << 10, Threads: 1}
 
 const (
 	hashLength = 32
@@ -41,7 +42,7 @@ const MaxPassword = 128
 // hasher makes and checks the hashes of passwords, a few at a time, because each takes
 // much memory.
 type hasher struct {
-	cost    hashCost
+	cost    Cost
 	slots   chan struct{}
 	waiting atomic.Int64
 	// decoy is what a password is compared with when there is no account, so that
@@ -51,7 +52,7 @@ type hasher struct {
 	compared func(stored string)
 }
 
-func newHasher(cost hashCost) *hasher {
+func newHasher(cost Cost) *hasher {
 	h := &hasher{cost: cost, slots: make(chan struct{}, min(runtime.GOMAXPROCS(0), 4))}
 	h.decoy = cost.hash(rand.Text())
 	return h
@@ -103,22 +104,22 @@ func (h *hasher) compare(stored, password string) (ok, outdated bool, err error)
 	}
 	// What cannot be a password costs as much as one that is wrong.
 	prepared, valid := prepare(password)
-	got := argon2.IDKey([]byte(prepared), salt, cost.passes, cost.memory, cost.threads, uint32(len(want))) // #nosec G115 -- at most 64
+	got := argon2.IDKey([]byte(prepared), salt, cost.Passes, cost.Memory, cost.Threads, uint32(len(want))) // #nosec G115 -- at most 64
 	ok = subtle.ConstantTimeCompare(got, want) == 1 && valid
 	return ok, cost != h.cost || len(want) != hashLength, nil
 }
 
 // hash returns what is kept of a password, in the PHC string format.
-func (c hashCost) hash(password string) string {
+func (c Cost) hash(password string) string {
 	salt := make([]byte, saltLength)
 	_, _ = rand.Read(salt) // it never fails
 	prepared, _ := prepare(password)
-	key := argon2.IDKey([]byte(prepared), salt, c.passes, c.memory, c.threads, hashLength)
+	key := argon2.IDKey([]byte(prepared), salt, c.Passes, c.Memory, c.Threads, hashLength)
 	return fmt.Sprintf("%s$%s$%s", c.prefix(), base64.RawStdEncoding.EncodeToString(salt), base64.RawStdEncoding.EncodeToString(key))
 }
 
-func (c hashCost) prefix() string {
-	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d", argon2.Version, c.memory, c.passes, c.threads)
+func (c Cost) prefix() string {
+	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d", argon2.Version, c.Memory, c.Passes, c.Threads)
 }
 
 // prepare brings a password into the one form that is hashed (RFC 8265 section 4.2):
@@ -140,23 +141,23 @@ var errHash = errors.New("the password hash can't be read; it must be an Argon2i
 // threads, with a salt of 8 to 64 bytes and a hash of 16 to 64 bytes.
 func CheckHash(stored string) error {
 	cost, _, _, err := parseHash(stored)
-	if err == nil && cost.memory < 8<<10 {
+	if err == nil && cost.Memory < 8<<10 {
 		return errHash
 	}
 	return err
 }
 
-func parseHash(stored string) (cost hashCost, salt, key []byte, err error) {
+func parseHash(stored string) (cost Cost, salt, key []byte, err error) {
 	fields := strings.Split(stored, "$")
 	if len(fields) != 6 {
 		return cost, nil, nil, errHash
 	}
-	if _, err := fmt.Sscanf(fields[3], "m=%d,t=%d,p=%d", &cost.memory, &cost.passes, &cost.threads); err != nil {
+	if _, err := fmt.Sscanf(fields[3], "m=%d,t=%d,p=%d", &cost.Memory, &cost.Passes, &cost.Threads); err != nil {
 		return cost, nil, nil, errHash
 	}
 	// One text for one hash: what reads otherwise than it is written is none.
-	if !strings.HasPrefix(stored, cost.prefix()+"$") || cost.memory < 8*uint32(cost.threads) || cost.memory > maxMemory ||
-		cost.passes < 1 || cost.passes > 20 || cost.threads < 1 || cost.threads > 16 {
+	if !strings.HasPrefix(stored, cost.prefix()+"$") || cost.Memory < 8*uint32(cost.Threads) || cost.Memory > maxMemory ||
+		cost.Passes < 1 || cost.Passes > 20 || cost.Threads < 1 || cost.Threads > 16 {
 		return cost, nil, nil, errHash
 	}
 	salt, saltErr := base64.RawStdEncoding.Strict().DecodeString(fields[4])

@@ -34,7 +34,7 @@ func TestHash(t *testing.T) {
 			}
 		})
 	}
-	if _, outdated, _ := newHasher(hashCost{2, 64, 1}).verify(t.Context(), stored, good); !outdated {
+	if _, outdated, _ := newHasher(Cost{2, 64, 1}).verify(t.Context(), stored, good); !outdated {
 		t.Error("a hash of other parameters is not told to be outdated")
 	}
 }
@@ -100,7 +100,7 @@ func FuzzParseHash(f *testing.F) {
 	f.Add("$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc")
 	f.Fuzz(func(t *testing.T, stored string) {
 		cost, salt, key, err := parseHash(stored)
-		if err == nil && (cost.memory > maxMemory || cost.passes > 20 || len(salt) > 64 || len(key) > 64 || !strings.HasPrefix(stored, cost.prefix())) {
+		if err == nil && (cost.Memory > maxMemory || cost.Passes > 20 || len(salt) > 64 || len(key) > 64 || !strings.HasPrefix(stored, cost.prefix())) {
 			t.Errorf("%q was read as %+v", stored, cost)
 		}
 	})

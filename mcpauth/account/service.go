@@ -41,6 +41,10 @@ type Config struct {
 
 	// How many accounts there may be. Default: 10000.
 	MaxUsers int `json:"max_users,omitempty"`
+
+	// Cost is for tests, which have many passwords: no configuration can make hashes
+	// cheaper. Default: three passes over 64 MiB.
+	Cost Cost `json:"-"`
 }
 
 // Service is what can be done with accounts. It is safe for concurrent use, also by
@@ -60,10 +64,6 @@ type Service struct {
 // New returns the service on a store, which need not be open yet. The logger is told
 // of every change.
 func New(store state.Store, config Config, logger *zap.Logger) (*Service, error) {
-	return newService(store, config, logger, defaultCost)
-}
-
-func newService(store state.Store, config Config, logger *zap.Logger, cost hashCost) (*Service, error) {
 	if err := config.Passwords.defaults(); err != nil {
 		return nil, err
 	}
@@ -73,6 +73,9 @@ func newService(store state.Store, config Config, logger *zap.Logger, cost hashC
 	if config.Lockout == 0 {
 		config.Lockout = caddy.Duration(time.Hour)
 	}
+	if config.Cost == (Cost{}) {
+		config.Cost = defaultCost
+	}
 	if config.MaxUsers == 0 {
 		config.MaxUsers = 10_000
 	}
@@ -80,7 +83,7 @@ func newService(store state.Store, config Config, logger *zap.Logger, cost hashC
 		return nil, errors.New("the limits of accounts must be positive; leave one out for its default")
 	}
 	s := &Service{
-		store: store, config: config, passwords: config.Passwords, hasher: newHasher(cost),
+		store: store, config: config, passwords: config.Passwords, hasher: newHasher(config.Cost),
 		logger: logger, now: time.Now, beat: loginBeat,
 	}
 	for i := range s.turns {
@@ -124,6 +127,8 @@ const (
 	Full
 	// Credentials is for a wrong password, and for all else for which nobody is let in.
 	Credentials
+	// Forbidden is for what somebody may not do, whoever they are.
+	Forbidden
 	// Busy is for what did not get its turn. It may be tried again.
 	Busy
 )

@@ -19,7 +19,7 @@ import (
 )
 
 // cheap is a cost for tests.
-var cheap = hashCost{passes: 1, memory: 64, threads: 1}
+var cheap = Cost{Passes: 1, Memory: 64, Threads: 1}
 
 // Passwords that are good enough.
 const (
@@ -75,7 +75,8 @@ func service(t testing.TB, store state.Store, config Config) *Service {
 func logged(t testing.TB, store state.Store, config Config) (*Service, *observer.ObservedLogs) {
 	t.Helper()
 	core, logs := observer.New(zap.DebugLevel)
-	s, err := newService(store, config, zap.New(core), cheap)
+	config.Cost = cheap
+	s, err := New(store, config, zap.New(core))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,6 +21,8 @@ type Session struct {
 	// Teams are those of the user. An administrator's token has no such claim, which
 	// stands for all teams.
 	Teams []string
+	// End is when the session ends in any case; zero for never.
+	End time.Time
 }
 
 // API is what an API token says.
@@ -92,7 +94,11 @@ func (i *Issuer) Session(ctx context.Context, s Session) (Token, error) {
 			return Token{}, err
 		}
 	}
-	return i.sign(ctx, c, i.now().Add(i.SessionLife()))
+	expires := i.now().Add(i.SessionLife())
+	if !s.End.IsZero() && s.End.Before(expires) {
+		expires = s.End
+	}
+	return i.sign(ctx, c, expires)
 }
 
 // API makes an API token (behaviour.md section 1.3).
