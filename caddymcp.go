@@ -6,6 +6,9 @@ package caddymcp
 
 import (
 	_ "github.com/caddymcp/caddy-mcp-gateway/caddyfile"
+	_ "github.com/caddymcp/caddy-mcp-gateway/internal/state/embedded"
+	_ "github.com/caddymcp/caddy-mcp-gateway/internal/state/redis"
+	_ "github.com/caddymcp/caddy-mcp-gateway/mcpadmin"
 	_ "github.com/caddymcp/caddy-mcp-gateway/mcpauth"
 	_ "github.com/caddymcp/caddy-mcp-gateway/mcpauth/token/keys"
 	_ "github.com/caddymcp/caddy-mcp-gateway/mcpproxy"

@@ -13,7 +13,7 @@ import (
 )
 
 // parseGateway sets up the whole gateway. It takes every word of mcp_well_known,
-// mcp_auth and mcp_proxy; the issuers are the authorization servers. So
+// mcp_admin, mcp_auth and mcp_proxy; the issuers are the authorization servers. So
 //
 //	mcp_gateway {
 //		public_url https://mcp.example.com
@@ -47,6 +47,8 @@ import (
 //		}
 //	}
 //
+// With a word of mcp_admin in it, that comes before mcp_auth.
+//
 // It answers every request: the site, or what the matcher leaves of it, is the
 // gateway's.
 func parseGateway(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
@@ -60,11 +62,15 @@ func parseGateway(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	if err := b.parse(h.Dispenser, gatewayWords, needPublicURL, needIssuer, needUpstream); err != nil {
 		return nil, err
 	}
-	route := caddyhttp.Route{HandlersRaw: []json.RawMessage{
-		object(&b.wellKnown, "handler", "mcp_well_known"),
+	handlers := []json.RawMessage{object(&b.wellKnown, "handler", "mcp_well_known")}
+	if b.admin.Login || b.admin.Registration || b.admin.LoginRate != 0 {
+		b.admin.PublicURL = b.auth.PublicURL
+		handlers = append(handlers, object(&b.admin, "handler", "mcp_admin"))
+	}
+	route := caddyhttp.Route{HandlersRaw: append(handlers,
 		object(&b.auth, "handler", "mcp_auth"),
 		object(&b.proxy, "handler", "mcp_proxy"),
-	}}
+	)}
 	if matcher != nil {
 		route.MatcherSetsRaw = []caddy.ModuleMap{matcher}
 	}
@@ -79,6 +85,9 @@ func parseGateway(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 //		session_lifetime           <duration>
 //		max_sessions               <number>
 //		max_sessions_per_principal <number>
+//		store                      <module> ...
+//		tokens                     <issuer> { ... }
+//		accounts                   { ... }
 //	}
 func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 	d.Next() // consume option name
@@ -108,9 +117,15 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 			limits.Max, err = number(d)
 		case "max_sessions_per_principal":
 			limits.MaxPerPrincipal, err = number(d)
+		case "store":
+			app.StoreRaw, err = parseStore(d)
+		case "tokens":
+			app.Tokens, err = parseTokens(d)
+		case "accounts":
+			app.Accounts, err = parseAccounts(d)
 		default:
 			err = unknown(d, "mcp_gateway",
-				"environment, max_sessions, max_sessions_per_principal, session_idle_timeout, session_lifetime")
+				"accounts, environment, max_sessions, max_sessions_per_principal, session_idle_timeout, session_lifetime, store, tokens")
 		}
 		if err != nil {
 			return nil, err

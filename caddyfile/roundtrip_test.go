@@ -20,6 +20,7 @@ import (
 var ours = map[string]string{
 	"handler": "http.handlers.",
 	"source":  "mcp_gateway.key_sources.",
+	"type":    "mcp_gateway.stores.",
 	"policy":  "http.reverse_proxy.selection_policies.",
 }
 
@@ -41,7 +42,7 @@ func modules(t *testing.T, config any, found func(id string, object map[string]a
 		}
 		for key, namespace := range ours {
 			name, _ := value[key].(string)
-			if strings.HasPrefix(name, "mcp_") || key == "source" && name != "" && name != "a" { // a: dynamic upstreams
+			if strings.HasPrefix(name, "mcp_") || key == "type" && (name == "embedded" || name == "redis") || key == "source" && name != "" && name != "a" { // a: dynamic upstreams
 				object := map[string]any{}
 				for k, v := range value {
 					if k != key {
@@ -85,7 +86,8 @@ func TestRoundTrip(t *testing.T) {
 		"mcp_gateway", "http.handlers.mcp_well_known", "http.handlers.mcp_auth", "http.handlers.mcp_proxy",
 		"http.reverse_proxy.selection_policies.mcp_session",
 		"mcp_gateway.key_sources.jwks", "mcp_gateway.key_sources.pem",
-		"mcp_gateway.key_sources.secret", "mcp_gateway.key_sources.discovery",
+		"mcp_gateway.key_sources.secret", "mcp_gateway.key_sources.discovery", "mcp_gateway.key_sources.gateway",
+		"http.handlers.mcp_admin", "mcp_gateway.stores.embedded",
 	} {
 		if !seen[id] {
 			t.Errorf("no golden file has %s", id)
@@ -104,6 +106,8 @@ func TestValidate(t *testing.T) {
 	for name, value := range map[string]string{
 		"HOME": dir, "XDG_DATA_HOME": dir, "XDG_CONFIG_HOME": dir,
 		"GATEWAY_TEST_SECRET":   strings.Repeat("not a secret ", 4),
+		"GATEWAY_TEST_ADMIN":    "seven Quiet otters 9 row upstream",
+		"GATEWAY_TEST_PASSWORD": "Tulip-42 walks sideways",
 		"GATEWAY_TEST_URL":      "https://mcp.example.com",
 		"GATEWAY_TEST_ISSUER":   "https://login.example.com",
 		"GATEWAY_TEST_UPSTREAM": "10.0.0.7:3000",

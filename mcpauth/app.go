@@ -5,7 +5,10 @@ package mcpauth
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -15,6 +18,9 @@ import (
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/seal"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/account"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/issue"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/login"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/scope"
 )
 
@@ -39,6 +45,28 @@ type App struct {
 	// Sessions bounds the table of MCP sessions (MCP 2025-03-26 to 2025-11-25).
 	// The table outlives reloads; it does not outlive the process.
 	Sessions *SessionLimits `json:"sessions,omitempty"`
+
+	// Where the gateway keeps what outlives it and what several nodes share. Default:
+	// embedded, a file in Caddy's data directory, if there is something to keep.
+	StoreRaw json.RawMessage `json:"store,omitempty" caddy:"namespace=mcp_gateway.stores inline_key=type"`
+
+	// The issuer of the gateway's own tokens. Let mcp_auth accept them by an issuer of
+	// that name with the key source `gateway`. Default: none, the gateway makes no
+	// tokens.
+	Tokens *issue.Config `json:"tokens,omitempty"`
+
+	// Those who can log in at the gateway itself. They need tokens. Default: nobody.
+	Accounts *Accounts `json:"accounts,omitempty"`
+
+	store    *openStore
+	storeKey string
+	issuer   *issue.Issuer
+	desk     *login.Desk
+	declared account.Declared
+	// running is until the app is cleaned up, and background what goes on so long.
+	running    context.Context
+	stop       context.CancelFunc
+	background sync.WaitGroup
 
 	shared  *shared
 	storage certmagic.Storage
@@ -135,6 +163,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 		return err
 	}
 	a.shared = value.(*shared)
+	if err := a.provisionAccounts(ctx); err != nil {
+		return err
+	}
 
 	events, err := ctx.App("events")
 	if err != nil {
@@ -152,8 +183,13 @@ func (a *App) Validate() error {
 	return nil
 }
 
-// Start has missing keys fetched.
+// Start opens the store, and has missing keys fetched.
 func (a *App) Start() error {
+	if a.store != nil {
+		if err := a.store.start(); err != nil {
+			return err
+		}
+	}
 	a.Ready()
 	return nil
 }
@@ -167,6 +203,7 @@ func (a *App) Handle(ctx context.Context, _ caddy.Event) error {
 	if a.sealing {
 		a.loadSecret(ctx)
 	}
+	a.startAccounts()
 	return nil
 }
 
@@ -191,8 +228,9 @@ func (a *App) Cleanup() error {
 		return nil
 	}
 	a.shared = nil
+	accountsErr := a.cleanupAccounts()
 	_, err := pool.Delete(sharedKey)
-	return err
+	return errors.Join(accountsErr, err)
 }
 
 // SessionTable returns the table of sessions.
