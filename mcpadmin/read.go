@@ -35,8 +35,7 @@ func (t *text) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	return nil
 }
 
-// read reads a body, an object, into what it should be. Members that that does not have,
-// repeated ones and wrong types are errors, and so is anything that two readers could
+// read reads a body, an object, into what it should be. Unknown members, repeated ones and wrong types are errors, and so is anything that two readers could
 // understand differently (RFC 8259, I-JSON of RFC 7493).
 func read(w http.ResponseWriter, r *http.Request, into any) error {
 	kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))

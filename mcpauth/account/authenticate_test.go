@@ -201,7 +201,7 @@ func TestEnterWhenNotActiveAnyMore(t *testing.T) {
 	s := service(t, embeddedStore(t), Config{})
 	u := made(t, s, NewUser{Email: "a@example.com", Password: good, Active: true})
 	proof := must[Proof](t)(s.Authenticate(t.Context(), u.Email, good, ""))
-	must[User](t)(s.Update(t.Context(), tester, u.Email, Update{Active: ptr(false)}))
+	must[User](t)(s.Update(t.Context(), tester, u.Email, Update{Active: new(false)}))
 	_, err := s.Enter(t.Context(), proof, state.Create("x", nil))
 	want(t, err, "credentials_invalid")
 	if _, err := state.Get(t.Context(), s.store, "x"); !errors.Is(err, state.ErrNotFound) {

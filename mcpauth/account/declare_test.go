@@ -63,7 +63,7 @@ func TestDeclare(t *testing.T) {
 		want(t, login(ctx, s, "bob@example.com", another), "")
 	})
 	t.Run("what was changed since stays", func(t *testing.T) {
-		must[User](t)(s.Update(ctx, tester, "bob@example.com", Update{FullName: ptr("Robert"), Active: ptr(false)}))
+		must[User](t)(s.Update(ctx, tester, "bob@example.com", Update{FullName: new("Robert"), Active: new(false)}))
 		want(t, s.RemoveMember(ctx, tester, "support", "bob@example.com"), "")
 		want(t, s.Unassign(ctx, tester, "bob@example.com", "analyst", ""), "")
 		declare(t, s, d)

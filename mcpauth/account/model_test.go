@@ -70,7 +70,7 @@ func TestRandomOperations(t *testing.T) {
 			by = Actor{ID: other.id, Name: "somebody"}
 		}
 		var got error
-		expected, op := "", ""
+		var expected, op string
 		switch n := r.IntN(12); {
 		case n < 2:
 			op = "create"
@@ -89,7 +89,7 @@ func TestRandomOperations(t *testing.T) {
 			case 0:
 				got = s.Delete(ctx, by, email)
 			case 1:
-				_, got = s.Update(ctx, by, email, Update{Admin: ptr(true)})
+				_, got = s.Update(ctx, by, email, Update{Admin: new(true)})
 			case 2:
 				got = s.Assign(ctx, by, email, Assignment{Role: "reader", Active: true})
 			default:

@@ -54,7 +54,7 @@ type hasher struct {
 
 func newHasher(cost Cost) *hasher {
 	h := &hasher{cost: cost, slots: make(chan struct{}, min(runtime.GOMAXPROCS(0), 4))}
-	h.decoy = cost.hash(rand.Text())
+	h.decoy = cost.decoy()
 	return h
 }
 
@@ -114,7 +114,17 @@ func (c Cost) hash(password string) string {
 	salt := make([]byte, saltLength)
 	_, _ = rand.Read(salt) // it never fails
 	prepared, _ := prepare(password)
-	key := argon2.IDKey([]byte(prepared), salt, c.Passes, c.Memory, c.Threads, hashLength)
+	return c.text(salt, argon2.IDKey([]byte(prepared), salt, c.Passes, c.Memory, c.Threads, hashLength))
+}
+
+// decoy returns what looks like a hash, and is that of no password that anybody knows.
+func (c Cost) decoy() string {
+	random := make([]byte, saltLength+hashLength)
+	_, _ = rand.Read(random) // it never fails
+	return c.text(random[:saltLength], random[saltLength:])
+}
+
+func (c Cost) text(salt, key []byte) string {
 	return fmt.Sprintf("%s$%s$%s", c.prefix(), base64.RawStdEncoding.EncodeToString(salt), base64.RawStdEncoding.EncodeToString(key))
 }
 

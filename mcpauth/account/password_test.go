@@ -178,8 +178,14 @@ func TestPolicy(t *testing.T) {
 
 func TestPolicyBounds(t *testing.T) {
 	for _, policy := range []PasswordPolicy{
-		{MinLength: 11}, {MinLength: -1}, {MinLengthAdministrator: 11}, {MinLength: 30, MinLengthAdministrator: 20},
-		{MinLength: 65}, {History: -1}, {History: 25}, {MaxAge: -1},
+		{MinLength: 11},
+		{MinLength: -1},
+		{MinLengthAdministrator: 11},
+		{MinLength: 30, MinLengthAdministrator: 20},
+		{MinLength: 65},
+		{History: -1},
+		{History: 25},
+		{MaxAge: -1},
 	} {
 		if err := policy.defaults(); err == nil {
 			t.Errorf("%+v was accepted", policy)

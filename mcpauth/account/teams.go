@@ -380,10 +380,10 @@ func (s *Service) TeamsOf(ctx context.Context, userID string) ([]Membership, err
 
 // teamIDs are those of the teams that a user is a member of.
 func (s *Service) teamIDs(ctx context.Context, userID string) ([]string, error) {
-	var ids []string
 	memberships, err := s.TeamsOf(ctx, userID)
-	for _, m := range memberships {
-		ids = append(ids, m.Team)
+	ids := make([]string, len(memberships))
+	for i, m := range memberships {
+		ids[i] = m.Team
 	}
 	return ids, err
 }

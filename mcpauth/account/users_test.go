@@ -78,7 +78,7 @@ func TestUsers(t *testing.T) {
 func TestAdministrators(t *testing.T) {
 	s := service(t, embeddedStore(t), Config{})
 	a := made(t, s, NewUser{Email: "a@example.com", Admin: true, Active: true})
-	no := ptr(false)
+	no := new(false)
 	for name, try := range map[string]func(Actor, string) error{
 		"demote": func(by Actor, who string) error {
 			_, err := s.Update(t.Context(), by, who, Update{Admin: no})
@@ -107,7 +107,7 @@ func TestAdministrators(t *testing.T) {
 		})
 	}
 	// Other changes of oneself are possible.
-	_, err := s.Update(t.Context(), By(a, ""), "a@example.com", Update{FullName: ptr("A"), Admin: ptr(true)})
+	_, err := s.Update(t.Context(), By(a, ""), "a@example.com", Update{FullName: new("A"), Admin: new(true)})
 	want(t, err, "")
 }
 
@@ -133,7 +133,7 @@ func TestLastAdministratorConcurrently(t *testing.T) {
 				results := make(chan error, n)
 				for i, u := range users {
 					running.Go(func() {
-						s, no := pair[i%2], ptr(false)
+						s, no := pair[i%2], new(false)
 						var err error
 						switch i % 3 {
 						case 0:

@@ -125,15 +125,18 @@ func TestSession(t *testing.T) {
 		expected string
 	}{
 		{
-			"user", Session{ID: "s1", Subject: "u1", Email: "a@example.com", FullName: "A", Teams: []string{"t1", "t2"}},
-			`{"aud":["https://mcp.example.com"],"email":"a@example.com","env":"production","is_admin":false,"iss":"https://mcp.example.com","name":"A","sid":"s1","sub":"u1","teams":["t1","t2"],"token_use":"session"}`,
+			"user",
+			Session{ID: "s1", Subject: "u1", Email: "a@example.com", FullName: "A", Teams: []string{"t1", "t2"}, Roles: []string{"r1"}},
+			`{"aud":["https://mcp.example.com"],"email":"a@example.com","env":"production","is_admin":false,"iss":"https://mcp.example.com","name":"A","roles":["r1"],"sid":"s1","sub":"u1","teams":["t1","t2"],"token_use":"session"}`,
 		},
 		{
-			"of no team", Session{ID: "s1", Subject: "u1", Email: "a@example.com"},
+			"of no team",
+			Session{ID: "s1", Subject: "u1", Email: "a@example.com"},
 			`{"aud":["https://mcp.example.com"],"email":"a@example.com","env":"production","is_admin":false,"iss":"https://mcp.example.com","sid":"s1","sub":"u1","teams":[],"token_use":"session"}`,
 		},
 		{
-			"administrator", Session{ID: "s1", Subject: "u1", Email: "a@example.com", Admin: true, Teams: []string{"t1"}},
+			"administrator",
+			Session{ID: "s1", Subject: "u1", Email: "a@example.com", Admin: true, Teams: []string{"t1"}},
 			`{"aud":["https://mcp.example.com"],"email":"a@example.com","env":"production","is_admin":true,"iss":"https://mcp.example.com","sid":"s1","sub":"u1","token_use":"session"}`,
 		},
 	} {
@@ -372,7 +375,9 @@ func TestStoreDown(t *testing.T) {
 
 func writeKey(t *testing.T, material any) string {
 	t.Helper()
-	kind, der, err := "PRIVATE KEY", []byte(nil), error(nil)
+	kind := "PRIVATE KEY"
+	var der []byte
+	var err error
 	if public, ok := material.(ed25519.PublicKey); ok {
 		kind = "PUBLIC KEY"
 		der, err = x509.MarshalPKIXPublicKey(public)

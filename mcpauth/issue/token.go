@@ -21,6 +21,9 @@ type Session struct {
 	// Teams are those of the user. An administrator's token has no such claim, which
 	// stands for all teams.
 	Teams []string
+	// Roles are the names of those that the user has everywhere, for the conditions of
+	// roles: when roles analyst.
+	Roles []string
 	// End is when the session ends in any case; zero for never.
 	End time.Time
 }
@@ -72,6 +75,7 @@ type claims struct {
 	Admin       *bool          `json:"is_admin,omitzero"`
 	User        *userClaim     `json:"user,omitzero"`
 	Teams       jsontext.Value `json:"teams,omitzero"`
+	Roles       []string       `json:"roles,omitzero"`
 	Scopes      jsontext.Value `json:"scopes,omitzero"`
 }
 
@@ -86,7 +90,7 @@ type userClaim struct {
 func (i *Issuer) Session(ctx context.Context, s Session) (Token, error) {
 	c := claims{
 		Subject: s.Subject, ID: rand.Text(), Use: UseSession, Session: s.ID,
-		Email: s.Email, Name: s.FullName, Admin: &s.Admin,
+		Email: s.Email, Name: s.FullName, Admin: &s.Admin, Roles: s.Roles,
 	}
 	if !s.Admin {
 		var err error

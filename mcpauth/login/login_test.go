@@ -140,6 +140,54 @@ func (w *world) wantChecked(g Grant, expected string) {
 	want(w.t, err, expected)
 }
 
+// TestClaims: a token says what the account is when it is made, and a refresh says anew.
+func TestClaims(t *testing.T) {
+	w := embeddedWorld(t, Config{})
+	ctx := t.Context()
+	u := w.user("a@example.com", false)
+	if _, err := w.accounts.CreateTeam(ctx, tester, "support", "", ""); err != nil {
+		t.Fatal(err)
+	}
+	claims := func(g Grant) string {
+		t.Helper()
+		v, err := w.Check(ctx, g.Access.Raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		teams, _ := v.Claims.Lookup("teams")
+		roles, _ := v.Claims.Lookup("roles")
+		return fmt.Sprint(teams, roles)
+	}
+	g := w.login(u.Email)
+	if got := claims(g); got != "[] <nil>" {
+		t.Errorf("got %s", got)
+	}
+	want(t, w.accounts.SetMember(ctx, tester, "support", u.Email, account.Member), "")
+	for _, a := range []account.Assignment{
+		{Role: "reader", Active: true},
+		{Role: "writer"},
+		{Role: "viewer", Team: "support", Active: true},
+		{Role: "guest", Active: true, Expires: time.Now().Add(10 * time.Minute)},
+	} {
+		want(t, w.accounts.Assign(ctx, tester, u.Email, a), "")
+	}
+	g, err := w.Refresh(ctx, g.Refresh, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := claims(g); got != "[support] [guest reader]" {
+		t.Errorf("got %s", got)
+	}
+	w.ahead = 11 * time.Minute
+	if g, err = w.Refresh(ctx, g.Refresh, address); err != nil {
+		t.Fatal(err)
+	}
+	w.ahead = 0
+	if got := claims(g); got != "[support] [reader]" {
+		t.Errorf("got %s", got)
+	}
+}
+
 // wantRevoked waits until the store tells that a token is revoked.
 func (w *world) wantRevoked(told *statetest.Told, kind state.RevocationKind, value string) {
 	w.t.Helper()
@@ -400,8 +448,10 @@ func TestStoreDown(t *testing.T) {
 func TestConfigErrors(t *testing.T) {
 	w := embeddedWorld(t, Config{})
 	for _, config := range []Config{
-		{Lifetime: caddy.Duration(time.Minute)}, {IdleTimeout: caddy.Duration(20 * time.Minute)},
-		{MaxPerUser: -1}, {MaxPerUser: 1001},
+		{Lifetime: caddy.Duration(time.Minute)},
+		{IdleTimeout: caddy.Duration(20 * time.Minute)},
+		{MaxPerUser: -1},
+		{MaxPerUser: 1001},
 	} {
 		if _, err := New(w.store, w.accounts, w.issuer, config, "", zap.NewNop()); err == nil {
 			t.Errorf("%+v was accepted", config)

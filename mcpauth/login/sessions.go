@@ -138,8 +138,18 @@ func (d *Desk) grant(ctx context.Context, user account.User, refresh refreshToke
 	for i, m := range memberships {
 		teams[i] = m.Team
 	}
+	assigned, err := d.accounts.Assignments(ctx, user.ID)
+	if err != nil {
+		return Grant{}, data, err
+	}
+	var roles []string
+	for _, a := range assigned {
+		if a.Team == "" && a.Effective(d.now()) {
+			roles = append(roles, a.Role)
+		}
+	}
 	access, err := d.issuer.Session(ctx, issue.Session{
-		ID: refresh.session(), Subject: user.ID, Email: user.Email, FullName: user.FullName, Admin: user.Admin, Teams: teams,
+		ID: refresh.session(), Subject: user.ID, Email: user.Email, FullName: user.FullName, Admin: user.Admin, Teams: teams, Roles: roles,
 		End: d.end(data),
 	})
 	if err != nil {
