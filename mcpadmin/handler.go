@@ -24,7 +24,8 @@ func init() {
 }
 
 // Handler is the gateway's own API in JSON. It answers these paths, below the path of
-// the public URL, and passes every other request on:
+// the public URL, and every other one below `/auth/` with 404; other requests are passed
+// on:
 //
 // Request | Body | Answer
 // --------|------|-------

@@ -147,8 +147,12 @@ const declareEvery = 5 * time.Second
 // come later than we do.
 func (a *App) declare(ctx context.Context) {
 	by := account.Actor{Name: "configuration"}
+	ended := func(u account.User) error {
+		// Somebody else may have had the account before.
+		return errors.Join(a.desk.EndAll(ctx, by, u), a.desk.EndTokens(ctx, by, u, time.Now()))
+	}
 	for {
-		err := a.desk.Accounts().Declare(ctx, a.declared, func(u account.User) error { return a.desk.EndAll(ctx, by, u) })
+		err := a.desk.Accounts().Declare(ctx, a.declared, ended)
 		var refused *account.Error
 		if err == nil || ctx.Err() != nil {
 			return

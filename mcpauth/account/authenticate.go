@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"hash/maphash"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -56,6 +57,16 @@ func (s *Service) Authenticate(ctx context.Context, email, password, address str
 var turnSeed = maphash.MakeSeed()
 
 func (s *Service) authenticate(ctx context.Context, email, password, address string) (Proof, error) {
+	// One after the other for each address, or logins with the right password would be
+	// counted as failures of each other. Those for addresses that nobody has wait, too:
+	// how long many at a time take is not to tell which have an account.
+	turn := s.turns[maphash.String(turnSeed, strings.ToLower(email))%uint64(len(s.turns))]
+	select {
+	case turn <- struct{}{}:
+		defer func() { <-turn }()
+	case <-ctx.Done():
+		return Proof{}, errBusy
+	}
 	entry, err := s.user(ctx, email)
 	if err != nil && !errors.Is(err, errUserUnknown) {
 		return Proof{}, err
@@ -74,16 +85,6 @@ func (s *Service) authenticate(ctx context.Context, email, password, address str
 		why = "not_active"
 	case u.Hash == "":
 		why = "no_password"
-	default:
-		// One after the other, or several guesses would be made with the last that
-		// was left.
-		turn := s.turns[maphash.String(turnSeed, u.ID)%uint64(len(s.turns))]
-		select {
-		case turn <- struct{}{}:
-			defer func() { <-turn }()
-		case <-ctx.Done():
-			return Proof{}, errBusy
-		}
 	}
 	if err := s.hasher.take(ctx); err != nil {
 		return Proof{}, err
@@ -197,14 +198,16 @@ func (s *Service) Locked(ctx context.Context, u User) (time.Time, error) {
 // rehash keeps a password by today's parameters. It is still the same password.
 func (s *Service) rehash(ctx context.Context, u *userRecord, hash string) error {
 	return s.edit(ctx, u.Email, func(now *userRecord) error {
-		if now.ID != u.ID || now.Hash != u.Hash {
+		if now.ID != u.ID || now.Passwords != u.Passwords {
 			return errCredentials
 		}
-		if now.Declared != nil && now.Declared.Hash == now.Hash {
-			d := *now.Declared
-			d.Hash, now.Declared = hash, &d
+		if now.Hash == u.Hash { // or another node was faster
+			if now.Declared != nil && now.Declared.Hash == now.Hash {
+				d := *now.Declared
+				d.Hash, now.Declared = hash, &d
+			}
+			now.Hash = hash
 		}
-		now.Hash = hash
 		*u = *now
 		return nil
 	})

@@ -1,7 +1,6 @@
 package account
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -226,13 +225,37 @@ func TestRehash(t *testing.T) {
 	want(t, login(t.Context(), newer, u.Email, good), "")
 }
 
+// Two nodes that hash a password anew at the same time let both in.
+func TestRehashConcurrently(t *testing.T) {
+	for name, pair := range nodes(t) {
+		t.Run(name, func(t *testing.T) {
+			made(t, pair[0], NewUser{Email: "a@example.com", Password: good, Active: true})
+			var running sync.WaitGroup
+			for _, s := range pair {
+				s.hasher.cost = Cost{2, 128, 1}
+			}
+			for i := range 8 {
+				running.Go(func() {
+					proof, err := pair[i%2].Authenticate(t.Context(), "a@example.com", good, "")
+					if want(t, err, ""); err == nil {
+						_, err = pair[i%2].Enter(t.Context(), proof)
+						want(t, err, "")
+					}
+				})
+			}
+			running.Wait()
+		})
+	}
+}
+
 // Without the store nobody is let in.
 func TestStoreDown(t *testing.T) {
 	s := service(t, embeddedStore(t), Config{})
 	made(t, s, NewUser{Email: "a@example.com", Password: good, Active: true})
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := login(ctx, s, "a@example.com", good); !errors.Is(err, state.ErrUnavailable) {
+	if err := s.store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := login(t.Context(), s, "a@example.com", good); !errors.Is(err, state.ErrUnavailable) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -62,12 +62,15 @@ func TestRandomOperations(t *testing.T) {
 	passwords := []string{good22, another22, "Umbrella pointing at 3 Kitchens"}
 	pick := func(from []string) string { return from[r.IntN(len(from))] }
 	counts := map[string]int{}
-	for step := range 1500 {
+	for step := range 2500 {
 		email, team := pick(emails), pick(ids)
 		u := m.users[email]
 		by := tester
 		if other := m.users[pick(emails)]; other != nil && r.IntN(3) == 0 {
 			by = Actor{ID: other.id, Name: "somebody"}
+		}
+		if u != nil && r.IntN(4) == 0 {
+			by = Actor{ID: u.id, Name: "themselves"}
 		}
 		var got error
 		var expected, op string

@@ -136,8 +136,6 @@ func made(t testing.TB, s *Service, n NewUser) User {
 	return must[User](t)(s.Create(t.Context(), tester, n))
 }
 
-func ptr[T any](v T) *T { return &v }
-
 func login(ctx context.Context, s *Service, email, password string) error {
 	_, err := s.Authenticate(ctx, email, password, "192.0.2.1")
 	return err
