@@ -9,6 +9,7 @@ import (
 	_ "github.com/caddymcp/caddy-mcp-gateway/command"
 	_ "github.com/caddymcp/caddy-mcp-gateway/internal/state/embedded"
 	_ "github.com/caddymcp/caddy-mcp-gateway/internal/state/redis"
+	_ "github.com/caddymcp/caddy-mcp-gateway/mcpadmin"
 	_ "github.com/caddymcp/caddy-mcp-gateway/mcpauth"
 	_ "github.com/caddymcp/caddy-mcp-gateway/mcpauth/token/keys"
 	_ "github.com/caddymcp/caddy-mcp-gateway/mcpproxy"

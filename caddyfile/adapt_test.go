@@ -120,7 +120,7 @@ func TestEveryWordIsShown(t *testing.T) {
 			}
 		}
 	}
-	for name, word := range join(gatewayWords, wellKnownOnly, authOnly, proxyOnly) {
+	for name, word := range join(gatewayWords, wellKnownOnly, authOnly, proxyOnly, adminOnly) {
 		if !adapted[name] {
 			t.Errorf("no golden file adapts %s", name)
 		}

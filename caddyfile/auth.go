@@ -157,9 +157,9 @@ func parseIssuer(b *block, d *caddyfile.Dispenser) error {
 		}
 	}
 	b.auth.Issuers = append(b.auth.Issuers, issuer)
-	// An issuer that is no URL, or whose secret we share, has no metadata that a
-	// client could use.
-	if isURL(name) && source != "secret" {
+	// An issuer that is no URL, or whose secret we share, or that is the gateway itself,
+	// has no metadata that a client could use.
+	if isURL(name) && source != "secret" && source != "gateway" {
 		b.wellKnown.AuthorizationServers = append(b.wellKnown.AuthorizationServers, name)
 	}
 	return nil

@@ -15,6 +15,7 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/resource"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpadmin"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpproxy"
 	"github.com/caddymcp/caddy-mcp-gateway/wellknown"
@@ -26,6 +27,7 @@ type block struct {
 	auth      mcpauth.Handler
 	proxy     mcpproxy.Handler
 	wellKnown wellknown.Handler
+	admin     mcpadmin.Handler
 
 	helper httpcaddyfile.Helper
 	// rules remembers where roles stand, for the errors that only a look at all
@@ -81,7 +83,8 @@ var named = words{
 }
 
 var (
-	gatewayWords  = join(common, authWords, wellKnownWords, proxyWords)
+	gatewayWords  = join(common, authWords, wellKnownWords, proxyWords, adminWords)
+	adminOnly     = join(words{"public_url": common["public_url"]}, adminWords)
 	wellKnownOnly = join(common, named, wellKnownWords, words{
 		"authorization_server": {parseAuthorizationServer, false},
 		"resource_metadata":    {parseResourceMetadata, true},
@@ -96,6 +99,7 @@ const (
 	needPublicURL = "public_url https://mcp.example.com"
 	needIssuer    = "issuer https://login.example.com"
 	needName      = "server tickets"
+	needLogin     = "login on"
 	needUpstream  = "server tickets 10.0.0.7:3000"
 )
 
@@ -119,9 +123,12 @@ var examples = map[string]string{
 	"hiring":                     "https://example.com/jobs",
 	"issuer":                     "https://login.example.com",
 	"jti":                        "optional",
+	"jwks":                       "on",
 	"jwks_url":                   "https://login.example.com/jwks",
 	"key_file":                   "/etc/keys/issuer.pem",
 	"leeway":                     "5s",
+	"login":                      "on",
+	"login_rate":                 "10",
 	"max_answer":                 "32MiB",
 	"max_body":                   "4MiB",
 	"max_sessions":               "100000",
@@ -131,6 +138,7 @@ var examples = map[string]string{
 	"policy":                     "https://example.com/security",
 	"preferred_languages":        "en pt-BR",
 	"public_url":                 "https://mcp.example.com",
+	"registration":               "on",
 	"resource_documentation":     "https://docs.example.com/mcp",
 	"resource_metadata":          "off",
 	"resource_name":              `"Example gateway"`,
@@ -143,8 +151,10 @@ var examples = map[string]string{
 	"session_lifetime":           "24h",
 	"task_lifetime":              "24h",
 	"team":                       "support",
+	"team_roles":                 "support viewer",
 	"token_cache":                "10000",
 	"token_types":                "at+jwt",
+	"tokens":                     "https://mcp.example.com",
 	"trusted_header":             "X-Authenticated-User",
 	"well_known_file":            "challenge.txt /srv/challenge.txt",
 	"well_known_text":            "challenge.txt abc123",

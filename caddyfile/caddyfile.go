@@ -14,6 +14,7 @@ func init() {
 	httpcaddyfile.RegisterHandlerDirective("mcp_well_known", parseWellKnown)
 	httpcaddyfile.RegisterHandlerDirective("mcp_auth", parseAuth)
 	httpcaddyfile.RegisterHandlerDirective("mcp_proxy", parseProxy)
+	httpcaddyfile.RegisterHandlerDirective("mcp_admin", parseAdmin)
 	httpcaddyfile.RegisterDirective("mcp_gateway", parseGateway)
 
 	// What is published is found whatever the site rewrites. The rest comes after
@@ -22,5 +23,6 @@ func init() {
 	httpcaddyfile.RegisterDirectiveOrder("mcp_well_known", httpcaddyfile.Before, "rewrite")
 	httpcaddyfile.RegisterDirectiveOrder("mcp_gateway", httpcaddyfile.After, "forward_auth")
 	httpcaddyfile.RegisterDirectiveOrder("mcp_auth", httpcaddyfile.After, "forward_auth")
+	httpcaddyfile.RegisterDirectiveOrder("mcp_admin", httpcaddyfile.After, "forward_auth")
 	httpcaddyfile.RegisterDirectiveOrder("mcp_proxy", httpcaddyfile.Before, "reverse_proxy")
 }

@@ -13,8 +13,8 @@ import (
 )
 
 // parseGateway sets up the whole gateway. It takes every word of mcp_well_known,
-// mcp_auth and mcp_proxy; the issuers are the authorization servers, and without one
-// no metadata of resources is published. So
+// mcp_admin, mcp_auth and mcp_proxy; the issuers are the authorization servers, and
+// without one no metadata of resources is published. So
 //
 //	mcp_gateway {
 //		public_url https://mcp.example.com
@@ -48,6 +48,8 @@ import (
 //		}
 //	}
 //
+// With a word of mcp_admin in it, that comes before mcp_auth.
+//
 // It answers every request: the site, or what the matcher leaves of it, is the
 // gateway's.
 func parseGateway(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
@@ -63,11 +65,15 @@ func parseGateway(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	}
 	// Without an issuer there is no token to be had, and nothing to tell about it.
 	b.wellKnown.DisableMetadata = len(b.auth.Issuers) == 0
-	route := caddyhttp.Route{HandlersRaw: []json.RawMessage{
-		object(&b.wellKnown, "handler", "mcp_well_known"),
+	handlers := []json.RawMessage{object(&b.wellKnown, "handler", "mcp_well_known")}
+	if b.admin.Login || b.admin.Registration || b.admin.LoginRate != 0 {
+		b.admin.PublicURL = b.auth.PublicURL
+		handlers = append(handlers, object(&b.admin, "handler", "mcp_admin"))
+	}
+	route := caddyhttp.Route{HandlersRaw: append(handlers,
 		object(&b.auth, "handler", "mcp_auth"),
 		object(&b.proxy, "handler", "mcp_proxy"),
-	}}
+	)}
 	if matcher != nil {
 		route.MatcherSetsRaw = []caddy.ModuleMap{matcher}
 	}
@@ -87,6 +93,8 @@ func parseGateway(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 //		max_tasks_per_principal    <number>
 //		store                      <module> ...
 //		allow_stale                <duration>
+//		tokens                     <issuer> { ... }
+//		accounts                   { ... }
 //	}
 func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 	d.Next() // consume option name
@@ -126,9 +134,13 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 			app.StoreRaw, err = parseStore(d)
 		case "allow_stale":
 			app.AllowStale, err = duration(d)
+		case "tokens":
+			app.Tokens, err = parseTokens(d)
+		case "accounts":
+			app.Accounts, err = parseAccounts(d)
 		default:
-			err = unknown(d, "mcp_gateway", "allow_stale, environment, max_sessions, max_sessions_per_principal, max_tasks, "+
-				"max_tasks_per_principal, session_idle_timeout, session_lifetime, store, task_lifetime")
+			err = unknown(d, "mcp_gateway", "accounts, allow_stale, environment, max_sessions, max_sessions_per_principal, max_tasks, "+
+				"max_tasks_per_principal, session_idle_timeout, session_lifetime, store, task_lifetime, tokens")
 		}
 		if err != nil {
 			return nil, err

@@ -86,8 +86,8 @@ func TestRoundTrip(t *testing.T) {
 		"mcp_gateway", "http.handlers.mcp_well_known", "http.handlers.mcp_auth", "http.handlers.mcp_proxy",
 		"http.reverse_proxy.selection_policies.mcp_session",
 		"mcp_gateway.key_sources.jwks", "mcp_gateway.key_sources.pem",
-		"mcp_gateway.key_sources.secret", "mcp_gateway.key_sources.discovery",
-		"mcp_gateway.stores.embedded", "mcp_gateway.stores.redis",
+		"mcp_gateway.key_sources.secret", "mcp_gateway.key_sources.discovery", "mcp_gateway.key_sources.gateway",
+		"http.handlers.mcp_admin", "mcp_gateway.stores.embedded", "mcp_gateway.stores.redis",
 	} {
 		if !seen[id] {
 			t.Errorf("no golden file has %s", id)
@@ -107,6 +107,8 @@ func TestValidate(t *testing.T) {
 	for name, value := range map[string]string{
 		"HOME": dir, "XDG_DATA_HOME": dir, "XDG_CONFIG_HOME": dir,
 		"GATEWAY_TEST_SECRET":   "2f8Jq0Zs-not-a-secret-Ww3kT9bYh6",
+		"GATEWAY_TEST_ADMIN":    "seven Quiet otters 9 row upstream",
+		"GATEWAY_TEST_PASSWORD": "Tulip-42 walks sideways",
 		"GATEWAY_TEST_URL":      "https://mcp.example.com",
 		"GATEWAY_TEST_ISSUER":   "https://login.example.com",
 		"GATEWAY_TEST_UPSTREAM": "10.0.0.7:3000",

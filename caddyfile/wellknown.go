@@ -72,6 +72,10 @@ var wellKnownWords = words{
 		b.wellKnown.MaxAge, err = duration(d)
 		return err
 	}, true},
+	"jwks": {func(b *block, d *caddyfile.Dispenser) error {
+		b.wellKnown.JWKS = true
+		return on(d)
+	}, true},
 	"health": {func(b *block, d *caddyfile.Dispenser) error {
 		value, err := one(d)
 		if err == nil && value != "off" {

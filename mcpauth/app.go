@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,6 +20,9 @@ import (
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/seal"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/account"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/issue"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/login"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/scope"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
 )
@@ -64,8 +68,24 @@ type App struct {
 	// they are denied after a second.
 	AllowStale caddy.Duration `json:"allow_stale,omitempty"`
 
+	// Tokens is the issuer of the gateway's own tokens. Let mcp_auth accept them by an
+	// issuer of that name with the key source `gateway`. Default: none, the gateway
+	// makes no tokens.
+	Tokens *issue.Config `json:"tokens,omitempty"`
+
+	// Accounts are those who can log in at the gateway itself. They need tokens.
+	// Default: nobody.
+	Accounts *Accounts `json:"accounts,omitempty"`
+
 	store    *sharedStore
 	storeKey string
+	issuer   *issue.Issuer
+	desk     *login.Desk
+	declared account.Declared
+	// running is until the app is cleaned up, and background what goes on so long.
+	running    context.Context
+	stop       context.CancelFunc
+	background sync.WaitGroup
 
 	shared  *shared
 	storage certmagic.Storage
@@ -199,6 +219,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 		return err
 	}
 	a.generation = a.shared.generations.Add(1)
+	if err := a.provisionAccounts(ctx); err != nil {
+		return err
+	}
 
 	events, err := ctx.App("events")
 	if err != nil {
@@ -243,6 +266,7 @@ func (a *App) Handle(ctx context.Context, _ caddy.Event) error {
 	if a.sealing {
 		a.loadSecret(ctx)
 	}
+	a.startAccounts()
 	return nil
 }
 
@@ -263,6 +287,7 @@ func (*App) Stop() error { return nil }
 
 // Cleanup gives the shared state back, if it was taken.
 func (a *App) Cleanup() error {
+	a.endAccounts()
 	err := a.giveStore()
 	if a.shared == nil {
 		return err

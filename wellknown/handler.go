@@ -30,6 +30,7 @@ func init() {
 // -----|-------
 // `/.well-known/oauth-protected-resource...` | protected resource metadata (RFC 9728), one document for each server and one for the gateway as a whole; 404 for any other path below
 // `/.well-known/security.txt` | whom to tell about a security hole (RFC 9116), if configured; `/security.txt` redirects to it
+// `/.well-known/jwks.json` | the keys of the gateway's own tokens, if switched on
 // `/.well-known/NAME` | the configured files
 // `/robots.txt` | what crawlers may do
 // `/health` | 200 as long as Caddy runs
@@ -96,6 +97,12 @@ type Handler struct {
 	// of being answered. Default: false.
 	DisableHealth bool `json:"disable_health,omitempty"`
 
+	// Whether `/.well-known/jwks.json` has the public keys of the gateway's own
+	// tokens, for others who verify them. The `mcp_gateway` app must name the issuer
+	// of these. Default: false.
+	JWKS bool `json:"jwks,omitempty"`
+
+	keys      keySet
 	logger    *zap.Logger
 	documents map[string]*document
 	metadata  string // the path of the metadata of the gateway as a whole
@@ -129,6 +136,11 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		if app, err := ctx.App("mcp_gateway"); err == nil {
 			e, ok := app.(environment)
 			h.development = ok && e.Development()
+		}
+	}
+	if h.JWKS {
+		if err := h.findKeys(ctx); err != nil {
+			return err
 		}
 	}
 	return h.render(ctx.Logger(), time.Now())
@@ -183,6 +195,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	if path == h.metadata || strings.HasPrefix(path, h.metadata) && path[len(h.metadata)] == '/' {
 		return noMetadata(w, r)
+	}
+	if h.JWKS && path == jwksPath {
+		return h.serveKeys(w, r)
 	}
 	if !h.DisableHealth {
 		switch path {

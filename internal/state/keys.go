@@ -26,11 +26,22 @@ const (
 	TableToken = "token"
 	// TableUser has accounts. Parts: the e-mail address in lower case.
 	TableUser = "user"
+	// TableUserID has the addresses of users. Parts: the user's id.
+	TableUserID = "user_id"
+	// TableRoster has what is about all users together. Parts: what it is.
+	TableRoster = "roster"
+	// TableFailure has wrong passwords. Parts: the user's id.
+	TableFailure = "failure"
+	// TableLogin has interactive sessions. Parts: the user's id, the session's.
+	TableLogin = "login"
 	// TableTeam has teams. Parts: the team's id.
 	TableTeam = "team"
-	// TableMember has memberships. Parts: the team's id, the user.
+	// TableMember has memberships. Parts: the team's id, the user's.
 	TableMember = "member"
-	// TableAssignment has assignments of roles. Parts: the user, the role, its scope.
+	// TableMemberOf has them by user. Parts: the user's id, the team's.
+	TableMemberOf = "member_of"
+	// TableAssignment has assignments of roles. Parts: the user's id, the role,
+	// its scope.
 	TableAssignment = "assignment"
 	// TableSession has MCP sessions. Parts: the session's id.
 	TableSession = "session"

@@ -1,0 +1,187 @@
+// Package mcpadmin is the gateway's own API, for those who log in at it: the mcp_admin
+// handler. Each part of it is off until it is switched on.
+package mcpadmin
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/caddymcp/caddy-mcp-gateway/internal/resource"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/login"
+)
+
+func init() {
+	caddy.RegisterModule(new(Handler))
+}
+
+// Handler is the gateway's own API in JSON. It answers these paths, below the path of
+// the public URL, and every other one below `/auth/` with 404; other requests are passed
+// on:
+//
+// Request | Body | Answer
+// --------|------|-------
+// `POST /auth/login` | `email`, `password` | a session: `access_token`, `refresh_token`, ...
+// `POST /auth/refresh` | `refresh_token` | the next tokens of the session; those before are not good any more
+// `POST /auth/logout` | none | the session is over
+// `GET /auth/me` | none | the user, with teams and roles
+// `POST /auth/password` | `email`, `password`, `new_password` | the password is another, and all sessions of the user are over
+// `POST /auth/register` | `email`, `password`, `full_name` | 201 and a new user, if registration is on
+//
+// A session token stands in the `Authorization` header, and nowhere else; there are no
+// cookies. It is also an access token for MCP servers, where mcp_auth has an issuer with
+// the key source `gateway`. Bodies are read strictly: an unknown, repeated or wrongly
+// typed member is an error. An error is an object with `error`, for people, and
+// `reason`, a stable word.
+type Handler struct {
+	// The URL by which clients reach the gateway, such as `https://mcp.example.com`. A
+	// path is put in front of the paths above. Placeholders are expanded when the
+	// configuration is loaded. Required.
+	PublicURL string `json:"public_url,omitempty"`
+
+	// Whether people can log in. The mcp_gateway app must have accounts. Default:
+	// false, each path is answered with 404.
+	Login bool `json:"login,omitempty"`
+
+	// Whether everybody can make an account, which is no administrator's. Addresses
+	// are not verified: whoever comes first has one. Default: false.
+	Registration bool `json:"registration,omitempty"`
+
+	// How many passwords can be tried per minute from one IPv4 address or IPv6 /64
+	// network, on all nodes together. Default: 10.
+	LoginRate int `json:"login_rate,omitempty"`
+
+	logger *zap.Logger
+	prefix string
+	desk   *login.Desk
+	store  state.Store
+	routes map[string]map[string]action
+}
+
+// action answers a request. What it returns is written as JSON.
+type action func(w http.ResponseWriter, r *http.Request) (*answer, error)
+
+// CaddyModule returns the Caddy module information.
+func (*Handler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.handlers.mcp_admin",
+		New: func() caddy.Module { return new(Handler) },
+	}
+}
+
+// Provision finds the accounts.
+func (h *Handler) Provision(ctx caddy.Context) error {
+	h.logger = ctx.Logger()
+	publicURL, err := caddy.NewReplacer().ReplaceOrErr(h.PublicURL, true, true)
+	if err != nil {
+		return fmt.Errorf("public_url: %w", err)
+	}
+	base, err := resource.Parse(publicURL)
+	if err != nil {
+		return err
+	}
+	h.prefix = base.Prefix()
+	if h.LoginRate == 0 {
+		h.LoginRate = 10
+	}
+	loaded, err := ctx.App("mcp_gateway")
+	if err != nil {
+		return err
+	}
+	app := loaded.(*mcpauth.App)
+	h.desk, h.store = app.Desk(), app.Store()
+	if h.Login && h.desk == nil {
+		return errors.New("nobody can log in: declare accounts in the global option mcp_gateway, at least an administrator")
+	}
+	h.routes = make(map[string]map[string]action)
+	if h.Login {
+		h.routeLogin()
+	}
+	return nil
+}
+
+// Validate refuses what cannot be meant.
+func (h *Handler) Validate() error {
+	if h.Registration && !h.Login {
+		return errors.New("registration makes no sense without login; switch that on, too")
+	}
+	if h.LoginRate < 0 {
+		return errors.New("login_rate must be positive; leave it out for its default")
+	}
+	return nil
+}
+
+// route has an action answer a method and a path.
+func (h *Handler) route(method, path string, a action) {
+	path = h.prefix + path
+	if h.routes[path] == nil {
+		h.routes[path] = make(map[string]action)
+	}
+	h.routes[path][method] = a
+}
+
+// own are the first segments of the paths that are answered, with 404 if need be.
+var own = []string{"/auth/"}
+
+// bodyTimeout is how long a client may take to send a body.
+const bodyTimeout = 10 * time.Second
+
+// ServeHTTP implements caddyhttp.MiddlewareHandler.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	path := originalPath(r)
+	methods, known := h.routes[path]
+	if !known {
+		for _, first := range own {
+			if strings.HasPrefix(path, h.prefix+first) {
+				h.refuse(w, r, errNoPath)
+				return nil
+			}
+		}
+		return next.ServeHTTP(w, r)
+	}
+	act, known := methods[r.Method]
+	if !known {
+		allowed := make([]string, 0, len(methods))
+		for method := range methods {
+			allowed = append(allowed, method)
+		}
+		w.Header().Set("Allow", strings.Join(allowed, ", "))
+		h.refuse(w, r, errMethod)
+		return nil
+	}
+	if r.ContentLength != 0 {
+		// net/http reads over some of an unread body before it sends the answer.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
+	}
+	answer, err := act(w, r)
+	if err != nil {
+		h.refuse(w, r, err)
+		return nil
+	}
+	h.write(w, answer)
+	return nil
+}
+
+// originalPath returns the path as the client sent it, encoding included: every other
+// spelling of a path is another path.
+func originalPath(r *http.Request) string {
+	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
+		return original.URL.EscapedPath()
+	}
+	return r.URL.EscapedPath()
+}
+
+// Interface guards
+var (
+	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddy.Validator             = (*Handler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+)

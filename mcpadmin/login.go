@@ -1,0 +1,241 @@
+package mcpadmin
+
+import (
+	"net"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/account"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/login"
+)
+
+// routeLogin switches /auth/ on.
+func (h *Handler) routeLogin() {
+	h.route(http.MethodPost, "/auth/login", h.login)
+	h.route(http.MethodPost, "/auth/refresh", h.refresh)
+	h.route(http.MethodPost, "/auth/logout", h.logout)
+	h.route(http.MethodGet, "/auth/me", h.me)
+	h.route(http.MethodPost, "/auth/password", h.password)
+	h.route(http.MethodPost, "/auth/register", h.register)
+}
+
+// granted is the answer to a login and to a refresh (RFC 6749 section 5.1).
+type granted struct {
+	AccessToken      string       `json:"access_token"`
+	TokenType        string       `json:"token_type"`
+	ExpiresIn        int64        `json:"expires_in"`
+	RefreshToken     string       `json:"refresh_token"`
+	RefreshExpiresIn int64        `json:"refresh_expires_in"`
+	User             account.User `json:"user"`
+}
+
+func grant(g login.Grant) *answer {
+	now := time.Now()
+	seconds := func(until time.Time) int64 { return max(int64(until.Sub(now)/time.Second), 0) }
+	return &answer{http.StatusOK, granted{
+		g.Access.Raw, "bearer", int64(g.Access.Expires.Sub(g.Access.Issued) / time.Second), g.Refresh, seconds(g.RefreshExpires), g.User,
+	}}
+}
+
+func (h *Handler) login(w http.ResponseWriter, r *http.Request) (*answer, error) {
+	var body struct {
+		Email    text `json:"email"`
+		Password text `json:"password"`
+	}
+	if err := read(w, r, &body); err != nil {
+		return nil, err
+	}
+	if err := need(map[string]text{"email": body.Email, "password": body.Password}); err != nil {
+		return nil, err
+	}
+	if err := h.limit(r); err != nil {
+		return nil, err
+	}
+	g, err := h.desk.Login(r.Context(), string(body.Email), string(body.Password), clientIP(r))
+	if err != nil {
+		return nil, err
+	}
+	return grant(g), nil
+}
+
+func (h *Handler) refresh(w http.ResponseWriter, r *http.Request) (*answer, error) {
+	var body struct {
+		RefreshToken text `json:"refresh_token"`
+	}
+	if err := read(w, r, &body); err != nil {
+		return nil, err
+	}
+	if err := need(map[string]text{"refresh_token": body.RefreshToken}); err != nil {
+		return nil, err
+	}
+	g, err := h.desk.Refresh(r.Context(), string(body.RefreshToken), clientIP(r))
+	if err != nil {
+		return nil, err
+	}
+	return grant(g), nil
+}
+
+// visitor finds out who sends a request in an interactive session.
+func (h *Handler) visitor(r *http.Request) (*login.Visitor, error) {
+	raw, refused := mcpauth.Bearer(r)
+	if refused != nil {
+		return nil, &refusal{status: refused.Status, reason: refused.Reason, message: refused.Message}
+	}
+	if raw == "" {
+		return nil, &refusal{status: http.StatusUnauthorized, reason: "token_missing", message: "a session token is needed; log in"}
+	}
+	return h.desk.Check(r.Context(), raw)
+}
+
+func (h *Handler) logout(_ http.ResponseWriter, r *http.Request) (*answer, error) {
+	v, err := h.visitor(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := h.desk.Logout(r.Context(), v, clientIP(r)); err != nil {
+		return nil, err
+	}
+	return &answer{http.StatusOK, struct {
+		Message      string `json:"message"`
+		RevokedToken string `json:"revoked_token"`
+	}{"the session is over", v.Claims.TokenID}}, nil
+}
+
+func (h *Handler) me(_ http.ResponseWriter, r *http.Request) (*answer, error) {
+	v, err := h.visitor(r)
+	if err != nil {
+		return nil, err
+	}
+	teams, err := h.desk.Accounts().TeamsOf(r.Context(), v.ID)
+	if err != nil {
+		return nil, err
+	}
+	for i := range teams {
+		teams[i].Email = v.Email
+	}
+	roles, err := h.desk.Accounts().Assignments(r.Context(), v.ID)
+	if err != nil {
+		return nil, err
+	}
+	return &answer{http.StatusOK, struct {
+		User    account.User         `json:"user"`
+		Teams   []account.Membership `json:"teams"`
+		Roles   []account.Assignment `json:"roles"`
+		Session string               `json:"session_id"`
+		Expires time.Time            `json:"token_expires_at"`
+	}{v.User, teams, roles, v.Session, v.Claims.Expires.UTC()}}, nil
+}
+
+// password changes a password. It takes the present one and no session, because who has
+// to change it cannot have one; it is the same check as that of a login.
+func (h *Handler) password(w http.ResponseWriter, r *http.Request) (*answer, error) {
+	var body struct {
+		Email       text `json:"email"`
+		Password    text `json:"password"`
+		NewPassword text `json:"new_password"`
+	}
+	if err := read(w, r, &body); err != nil {
+		return nil, err
+	}
+	if err := need(map[string]text{"email": body.Email, "password": body.Password, "new_password": body.NewPassword}); err != nil {
+		return nil, err
+	}
+	if len(r.Header["Authorization"]) > 0 {
+		v, err := h.visitor(r)
+		if err != nil {
+			return nil, err
+		}
+		if email, err := account.Email(string(body.Email)); err != nil || email != v.Email {
+			return nil, &refusal{status: http.StatusBadRequest, reason: "credentials_conflict", message: "the session is somebody else's"}
+		}
+	}
+	if err := h.limit(r); err != nil {
+		return nil, err
+	}
+	err := h.desk.ChangePassword(r.Context(), string(body.Email), string(body.Password), string(body.NewPassword), clientIP(r))
+	if err != nil {
+		return nil, err
+	}
+	return &answer{http.StatusOK, struct {
+		Message string `json:"message"`
+	}{"the password was changed; log in with it"}}, nil
+}
+
+var errRegistration = &refusal{
+	status: http.StatusForbidden, reason: "registration_off",
+	message: "Public registration is disabled. Please contact an administrator to create an account.",
+}
+
+func (h *Handler) register(w http.ResponseWriter, r *http.Request) (*answer, error) {
+	if !h.Registration {
+		return nil, errRegistration
+	}
+	var body struct {
+		Email    text `json:"email"`
+		Password text `json:"password"`
+		FullName text `json:"full_name"`
+	}
+	if err := read(w, r, &body); err != nil {
+		return nil, err
+	}
+	if err := need(map[string]text{"email": body.Email, "password": body.Password}); err != nil {
+		return nil, err
+	}
+	if err := h.limit(r); err != nil {
+		return nil, err
+	}
+	by := account.Actor{Name: "registration", Address: clientIP(r)}
+	user, err := h.desk.Accounts().Create(r.Context(), by, account.NewUser{
+		Email: string(body.Email), FullName: string(body.FullName), Password: string(body.Password), Active: true,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &answer{http.StatusCreated, struct {
+		User account.User `json:"user"`
+	}{user}}, nil
+}
+
+// limit bounds how often passwords are sent from one place, whosever they are.
+func (h *Handler) limit(r *http.Request) error {
+	wait, err := h.store.Take(r.Context(), state.Key("login_rate", network(clientIP(r))), 1,
+		state.Window{Period: time.Minute, Step: 5 * time.Second, Limit: h.LoginRate})
+	if err != nil {
+		return err
+	}
+	if wait > 0 {
+		return &refusal{status: http.StatusTooManyRequests, reason: "rate_limited", message: "too many passwords were sent from here; wait", retryAfter: wait}
+	}
+	return nil
+}
+
+// clientIP is the client's address, as Caddy's trusted_proxies tell it.
+func clientIP(r *http.Request) string {
+	if ip, ok := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string); ok && ip != "" {
+		return ip
+	}
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}
+
+// network is what an address counts with: one client may have all addresses of an IPv6
+// /64.
+func network(address string) string {
+	ip, err := netip.ParseAddr(address)
+	if err != nil {
+		return "unknown"
+	}
+	if ip = ip.Unmap().WithZone(""); ip.Is4() {
+		return ip.String()
+	}
+	prefix, _ := ip.Prefix(64)
+	return prefix.Masked().String()
+}
