@@ -54,6 +54,7 @@ func readme(t *testing.T, language string) []string {
 func TestREADMECaddyfiles(t *testing.T) {
 	t.Setenv("JWT_SECRET", "2f8Jq0Zs-not-a-secret-Ww3kT9bYh6")
 	t.Setenv("TICKETS_KEY", "k")
+	t.Setenv("REDIS_PASSWORD", "k")
 	t.Setenv("XDG_DATA_HOME", t.TempDir())
 	for _, source := range readme(t, "caddyfile") {
 		title, _, _ := strings.Cut(source, "\n\t\t\t")

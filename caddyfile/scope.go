@@ -1,6 +1,7 @@
 package caddyfile
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -22,7 +23,7 @@ func parseVisibility(b *block, d *caddyfile.Dispenser) error {
 	if len(args) < 2 {
 		return d.Err(usage)
 	}
-	visibility := mcpauth.Visibility{Level: scope.Visibility(args[1])}
+	visibility := mcpauth.Visibility{Level: scope.Visibility(args[1]), At: fmt.Sprintf("%s:%d", d.File(), d.Line())}
 	switch {
 	case visibility.Level == scope.Public && len(args) == 2:
 	case visibility.Level == scope.Team && len(args) == 3:

@@ -33,7 +33,14 @@ left out if there is only one.
 
 Who asks is said by --token-file, whose token is verified, or by --as-claims, a
 file with the claims of a token that need not exist. Of these, what every token
-has may be left out: iss if there is one issuer, sub, aud, jti and exp.
+has may be left out: iss if there is one issuer, sub, aud, jti and exp. Who has
+no token is described in the same way: iss is then the word authenticated or
+trusted_header, and of the claims sub and those that the configuration takes
+from there count.
+
+A role that holds in teams only counts where the object belongs to one that the
+claim teams names; the answer says which team that is. What the token does not
+see is refused by the layer visibility, with the line that hides it.
 
 What only a running server knows is not looked at: sessions, and how often a
 token was used. Where the client's address decides, --client-ip says it.

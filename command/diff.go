@@ -27,11 +27,12 @@ what, or has it under other conditions (~).
 It does not compare how they are written but what they answer, so that rules
 which are only moved, renamed or put in other words are no difference. By
 default it asks for every kind of principal: those whose tokens have what the
-roles' conditions look for, alone and, where a role denies, two roles together.
+roles' conditions look for, alone and, where a role denies, two roles together,
+of the teams in which the roles hold, and of those who see what is not for all.
 With --as-claims or --principals it asks for certain ones.
 
   + everything that is named may be done now
-  - nothing of what is named may be done any more
+  - nothing of what is named may be done any more; * is anything at all
   (in part, such as ...) it is so only of some of it
 
 A principal is named by what its token says: groups=a|b is for either value,
@@ -41,8 +42,10 @@ Names of tools and prompts are compared exactly: one of every combination of
 patterns is asked. URIs are compared in the same way with some unusual spellings
 of each; a difference about other spellings only can be missed. Conditions (if)
 count as changed when their text has. Which tokens are accepted is not compared,
-other than whose: issuers that come or go are listed. Of what tokens bound
-themselves by, teams and OAuth scopes are compared, not is_admin and scopes.
+other than whose: issuers that come or go are listed, and so are authenticated
+and trusted_header, of which neither peers nor the sources of claims are compared.
+Of what tokens bound themselves by, teams and OAuth scopes are compared, not
+is_admin and scopes.
 
 Exit code: 0 no difference, 1 differences, 2 they could not be compared.`, runDiff)
 	f := cmd.Flags()
@@ -178,13 +181,16 @@ func because(c compare.Change) string {
 		case string(mcpauth.LayerToken):
 			return "its token is not accepted any more"
 		case string(mcpauth.LayerVisibility):
-			return "its token does not see the server any more"
+			return "not seen any more, by " + visibilityText(c.Hides)
 		case string(mcpauth.LayerTokenScope):
 			return "its OAuth scopes do not give it any more"
 		}
 	}
 	if c.New == nil {
 		return "was " + ruleOrNothing(c.Old)
+	}
+	if c.Kind == compare.Gained && c.Hides != nil {
+		return ruleText(c.New) + "; was hidden by " + visibilityText(c.Hides)
 	}
 	return ruleOrNothing(c.New)
 }

@@ -22,7 +22,7 @@ func init() {
 Asks the MCP gateway of a configuration what it would decide, and manages it.
 Each command describes itself with --help.`,
 		CobraFunc: func(cmd *cobra.Command) {
-			cmd.AddCommand(canCommand(), testCommand(), diffCommand())
+			cmd.AddCommand(canCommand(), testCommand(), diffCommand(), revokeCommand())
 			cmd.Args = cobra.ArbitraryArgs
 			cmd.RunE = func(cmd *cobra.Command, args []string) error {
 				if len(args) == 0 {

@@ -3,6 +3,7 @@ package command
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -28,12 +29,15 @@ func printExplanation(w io.Writer, indent string, x *mcpauth.Explanation) {
 	if x.Layer != "" {
 		line("layer", fmt.Sprintf("%s, %s: %s", x.Layer, x.Reason, x.Detail))
 	}
+	if x.Hides != nil {
+		line("hides", visibilityText(x.Hides))
+	}
 	switch {
 	case x.Rule == nil:
 	case x.Allowed:
-		line("by", ruleText(x.Rule))
+		line("by", decisionText(x))
 	default:
-		line("rule", ruleText(x.Rule))
+		line("rule", decisionText(x))
 	}
 	if len(x.Scopes) > 0 {
 		line("needs", "scope "+strings.Join(x.Scopes, " "))
@@ -51,11 +55,36 @@ func roles(names []string) string {
 	return "roles " + strings.Join(names, " ")
 }
 
-// ruleText is a rule, where it comes from, and where it is written.
+// decisionText is the rule that decided, with the team in which it did.
+func decisionText(x *mcpauth.Explanation) string {
+	rule := *x.Rule
+	if rule.Teams = nil; x.Team != "" {
+		rule.Teams = []string{x.Team}
+	}
+	return ruleText(&rule)
+}
+
+// visibilityText is what hides something, and where it is written.
+func visibilityText(v *mcpauth.WrittenVisibility) string {
+	if v.At == "" {
+		return v.Text
+	}
+	return v.At + ": " + v.Text
+}
+
+// ruleText is a rule, where it comes from and holds, and where it is written.
 func ruleText(r *mcpauth.WrittenRule) string {
 	text := "role " + r.Role
 	if r.From != "" {
 		text += " from " + r.From
+	}
+	switch {
+	case slices.Equal(r.Teams, []string{"*"}):
+		text += " in every team"
+	case len(r.Teams) == 1:
+		text += " in team " + r.Teams[0]
+	case len(r.Teams) > 1:
+		text += " in teams " + strings.Join(r.Teams, " ")
 	}
 	if r.At != "" {
 		text += ", " + r.At

@@ -2,6 +2,7 @@ package mcpauth
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"maps"
 	"math/rand"
@@ -16,6 +17,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
+
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/policy"
 )
 
 // oracle makes configurations and tokens from so small a vocabulary that they meet.
@@ -75,7 +78,29 @@ func (o oracle) role(name string) map[string]any {
 	if o.Intn(8) == 0 {
 		role["extends"] = []string{"viewer"}
 	}
+	if teams := [][]string{{"t1"}, {"t2"}, {"t1", "t2"}, {"*"}}; o.Intn(3) > 0 {
+		role["teams"] = teams[o.Intn(len(teams))]
+	}
 	return role
+}
+
+// visibility is of servers and of objects.
+func (o oracle) visibility() map[string]any {
+	all := make(map[string]any)
+	if object := o.pick("notes", "", "", ""); object != "" {
+		all[object] = o.audience()
+	}
+	for range o.Intn(4) {
+		all[o.pick("notes/ad*", "crm/abb", "notes/file:///a/**", "crm/x:**", "notes/*b")] = o.audience()
+	}
+	return all
+}
+
+func (o oracle) audience() map[string]any {
+	if o.Intn(2) == 0 {
+		return private("ann")
+	}
+	return team(o.pick("t1", "t2"))
 }
 
 func (o oracle) config() string {
@@ -91,14 +116,69 @@ func (o oracle) config() string {
 	for _, name := range []string{"r1", "r2", "r3", "viewer"}[:o.Intn(4)+1] {
 		roles = append(roles, o.role(name))
 	}
-	change["roles"] = roles
-	switch o.Intn(6) {
-	case 0:
-		change["visibility"] = map[string]any{"notes": map[string]any{"level": "team", "team": "t1"}}
-	case 1:
-		change["visibility"] = map[string]any{"notes": map[string]any{"level": "private", "owner": "ann"}}
+	change["roles"], change["visibility"] = roles, o.visibility()
+	change["teams"] = map[string]any{"t1": []string{"notes/a*", "crm/file:///a/**"}, "t2": []string{o.pick("notes", "notes/file:///**"), "crm"}}
+	for _, source := range o.some(3, issuerAuthenticated, issuerTrustedHeader) {
+		if claims := o.some(2, "groups", "teams"); source == issuerAuthenticated {
+			change[source] = map[string]any{"claims": sources(claims, "{http.auth.user.%s}")}
+		} else {
+			change[source] = map[string]any{"header": "X-User", "from": []string{"127.0.0.1"}, "claims": sources(claims, "X-%s")}
+		}
+		if o.Intn(6) == 0 {
+			change["issuers"] = []any{}
+		}
 	}
 	return gateConfig(change)
+}
+
+func sources(claims []string, from string) map[string]any {
+	all := make(map[string]any)
+	for _, name := range claims {
+		all[name] = map[string]any{"from": fmt.Sprintf(from, name)}
+	}
+	return all
+}
+
+// credential is how somebody shows who they are.
+type credential struct {
+	// claims are those of a token, or what is said in another way.
+	claims map[string]any
+	raw    string
+}
+
+// credential is a token, or stands for what somebody else says.
+func (o oracle) credential(t *testing.T, h *Handler) credential {
+	vouchers := slices.DeleteFunc(h.Sources(), func(name string) bool { return name == gateIssuer })
+	if len(h.Issuers) > 0 && (o.Intn(3) > 0 || len(vouchers) == 0 && o.Intn(4) > 0) {
+		claims := o.claims()
+		return credential{claims, signed(t, []byte(gateSecret), claims)}
+	}
+	claims := map[string]any{"iss": o.pick(append(vouchers, issuerAuthenticated)...), "sub": o.pick("ann", "ann", "ann", "bob", "bob", "bob", "")}
+	for _, name := range o.some(4, "groups", "teams") {
+		claims[name] = append([]string{}, o.some(2, "g1", "g2", "t1", "t2", "t1", "t2")...)
+	}
+	return credential{claims: claims}
+}
+
+// show puts the credential into a request.
+func (c *credential) show(r *http.Request, repl *caddy.Replacer) {
+	if c.raw != "" {
+		r.Header.Set("Authorization", "Bearer "+c.raw)
+		return
+	}
+	for name, value := range c.claims {
+		text, ok := value.(string)
+		if list, isList := value.([]string); isList {
+			text, ok = strings.Join(list, ", "), true
+		}
+		switch {
+		case name == "iss" || !ok:
+		case c.claims["iss"] == issuerAuthenticated:
+			repl.Set(userPrefix+strings.Replace(name, "sub", "id", 1), text)
+		default:
+			r.Header.Set("X-"+strings.Replace(name, "sub", "user", 1), text)
+		}
+	}
 }
 
 func (o oracle) claims() map[string]any {
@@ -229,13 +309,12 @@ func (s *answers) ServeHTTP(w http.ResponseWriter, r *http.Request) error {
 
 // live sends the message through the handler, and returns whether what was asked for
 // was got, and the refusal if there was one.
-func (a *ask) live(t *testing.T, h *Handler, server, raw string) (allowed bool, status int, reason string) {
+func (a *ask) live(t *testing.T, h *Handler, server string, who *credential) (allowed bool, status int, reason string) {
 	t.Helper()
 	r := httptest.NewRequest(http.MethodPost, gateURL+"/servers/"+server+"/mcp", strings.NewReader(`{"jsonrpc":"2.0","id":1,`+a.message+`}`))
 	r.RemoteAddr = "127.0.0.1:1"
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("Mcp-Protocol-Version", a.version)
-	r.Header.Set("Authorization", "Bearer "+raw)
 	if a.version == newVersion {
 		r.Header.Set("Mcp-Method", a.q.Method)
 		if slices.Contains([]string{"tools/call", "prompts/get", "resources/read"}, a.q.Method) {
@@ -243,7 +322,9 @@ func (a *ask) live(t *testing.T, h *Handler, server, raw string) (allowed bool, 
 		}
 	}
 	w, upstream := httptest.NewRecorder(), new(answers)
-	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, new(caddyhttp.Server))
+	repl := caddy.NewReplacer()
+	r = caddyhttp.PrepareRequest(r, repl, w, new(caddyhttp.Server))
+	who.show(r, repl)
 	caddyhttp.SetVar(r.Context(), caddyhttp.ClientIPVarKey, "127.0.0.1")
 	if err := h.ServeHTTP(w, r, upstream); err != nil {
 		t.Fatal(err)
@@ -261,17 +342,16 @@ func (a *ask) live(t *testing.T, h *Handler, server, raw string) (allowed bool, 
 // and with its claims, the same; and then whether the scopes that it names do help.
 func TestInquiryAgreesWithGate(t *testing.T) {
 	layers := make(map[Layer]int)
-	asked, helped := 0, 0
-	for seed := range 120 {
+	asked, helped, vouched, inTeams, hidden := 0, 0, 0, 0, 0
+	for seed := range 150 {
 		o := oracle{rand.New(rand.NewSource(int64(seed)))}
 		config := o.config()
 		h := provisioned(t, config)
 		h.logger = zap.NewNop()
 		for range 3 {
-			claims := o.claims()
-			raw := signed(t, []byte(gateSecret), claims)
+			who := o.credential(t, h)
 			// As they are read from a file.
-			text, err := json.Marshal(claims)
+			text, err := json.Marshal(who.claims)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -281,18 +361,22 @@ func TestInquiryAgreesWithGate(t *testing.T) {
 			}
 			server := o.pick("notes", "crm")
 			at := Circumstances{Now: time.Now(), ClientIP: netip.MustParseAddr("127.0.0.1")}
-			byToken, err := h.InquireToken(t.Context(), raw, server, at)
-			if err != nil {
-				t.Fatal(err)
-			}
 			byClaims, err := h.InquireClaims(parsed, server, at)
 			if err != nil {
 				t.Fatal(err)
 			}
+			inquiries := []*Inquiry{byClaims}
+			if who.raw != "" {
+				byToken, err := h.InquireToken(t.Context(), who.raw, server, at)
+				if err != nil {
+					t.Fatal(err)
+				}
+				inquiries = append(inquiries, byToken)
+			}
 			for _, a := range asks {
 				a.q.Version = a.version
-				allowed, status, reason := a.live(t, h, server, raw)
-				for _, i := range []*Inquiry{byToken, byClaims} {
+				allowed, status, reason := a.live(t, h, server, &who)
+				for n, i := range inquiries {
 					x, err := i.Explain(a.q)
 					if err != nil {
 						t.Fatalf("%+v: %v", a.q, err)
@@ -307,14 +391,26 @@ func TestInquiryAgreesWithGate(t *testing.T) {
 					if x.Allowed == (x.Layer != "") || x.Rule != nil && strings.HasPrefix(x.Rule.Text, "deny ") != (x.Reason == "denied") {
 						t.Errorf("seed %d: %+v", seed, x)
 					}
-					if i == byClaims {
+					if (x.Hides != nil) != (x.Layer == LayerVisibility) || x.Team != "" && (x.Rule == nil || x.Rule.Teams == nil) {
+						t.Errorf("seed %d: %s: %+v", seed, a.message, x)
+					}
+					if n > 0 {
 						continue
 					}
 					asked++
 					layers[x.Layer]++
+					if who.raw == "" && x.Allowed {
+						vouched++
+					}
+					if x.Team != "" {
+						inTeams++
+					}
+					if x.Reason == string(policy.HiddenObject) {
+						hidden++
+					}
 					if x.Scopes != nil {
 						helped++
-						a.helps(t, h, server, claims, x)
+						a.helps(t, h, server, who.claims, x)
 					}
 				}
 			}
@@ -323,8 +419,9 @@ func TestInquiryAgreesWithGate(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d questions, answered by %v, scopes would help with %d", asked, layers, helped)
-	if asked < 10_000 || helped < asked/100 {
+	t.Logf("%d questions, answered by %v, scopes would help with %d; %d allowed without a token, %d decided in a team, %d objects hidden",
+		asked, layers, helped, vouched, inTeams, hidden)
+	if asked < 10_000 || helped < asked/100 || vouched < asked/100 || inTeams < asked/100 || hidden < asked/100 {
 		t.Error("the generator asks too little")
 	}
 	for _, layer := range []Layer{"", LayerToken, LayerVisibility, LayerTokenScope, LayerMessage, LayerRoles} {
@@ -346,7 +443,7 @@ func (a *ask) helps(t *testing.T, h *Handler, server string, claims map[string]a
 		}
 		held, _ := claims[name].(string)
 		wider[name] = strings.TrimSpace(held + " " + strings.Join(scopes, " "))
-		allowed, _, _ := a.live(t, h, server, signed(t, []byte(gateSecret), wider))
+		allowed, _, _ := a.live(t, h, server, &credential{wider, signed(t, []byte(gateSecret), wider)})
 		return allowed
 	}
 	if !with(x.Scopes) {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/sse"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/revocation"
 )
 
 // answer is the ResponseWriter through which a server's answer reaches the client.
@@ -37,6 +38,8 @@ type answer struct {
 	read   bool
 	events *sse.Scanner
 	expiry *time.Timer
+	// watched is told when the token of a stream is revoked.
+	watched *revocation.Watch
 	// over is whether the stream was ended by us.
 	over atomic.Bool
 }
@@ -127,6 +130,7 @@ func (a *answer) WriteHeader(status int) {
 		if deadline := a.call.Principal.Deadline(); !deadline.IsZero() {
 			a.expiry = time.AfterFunc(time.Until(deadline), func() { a.end(errTokenOver) })
 		}
+		a.watch()
 	case whole:
 		if n, err := strconv.Atoi(header.Get("Content-Length")); err == nil && n <= a.limit {
 			a.body = make([]byte, 0, n)
@@ -313,6 +317,7 @@ func (a *answer) stop() {
 	if a.expiry != nil {
 		a.expiry.Stop()
 	}
+	a.watched.Close()
 }
 
 // fail answers for a server whose answer cannot be judged.

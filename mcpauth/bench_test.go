@@ -73,7 +73,21 @@ func provisioned(tb testing.TB, config string) *Handler {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	start(tb, ctx)
 	return h.(*Handler)
+}
+
+// start starts the app that a handler has brought along: before that nothing is known of
+// revocations, and everybody is refused.
+func start(tb testing.TB, ctx caddy.Context) {
+	tb.Helper()
+	app, err := ctx.App("mcp_gateway")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if err := app.(*App).Start(); err != nil {
+		tb.Fatal(err)
+	}
 }
 
 func signed(tb testing.TB, secret []byte, claims map[string]any) string {

@@ -46,6 +46,7 @@ func loadFor(t *testing.T, environment string, change map[string]any) (h *Handle
 	if err != nil {
 		return nil, string(text), err
 	}
+	start(t, ctx)
 	return loaded.(*Handler), string(text), nil
 }
 

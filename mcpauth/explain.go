@@ -3,7 +3,6 @@ package mcpauth
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -50,6 +49,9 @@ type Explanation struct {
 	Client  string   `json:"client,omitempty"`
 	Roles   []string `json:"roles,omitempty"`
 
+	// Team is the one to which the object belongs and in which the rule's role holds,
+	// empty if that role holds everywhere.
+	Team string `json:"team,omitempty"`
 	// Permission is what was asked for last.
 	Permission string `json:"permission,omitempty"`
 	// Layer is what refused, empty when nothing did.
@@ -59,6 +61,8 @@ type Explanation struct {
 	Detail string `json:"detail,omitempty"`
 	// Rule is the rule that decided, if one did.
 	Rule *WrittenRule `json:"rule,omitempty"`
+	// Hides is what hides the server or the object, if it is hidden.
+	Hides *WrittenVisibility `json:"hides,omitempty"`
 	// Scopes are the OAuth scopes without which it is refused and with which it
 	// would be allowed: those the token lacks. None when no scope would help.
 	Scopes []string `json:"scopes,omitempty"`
@@ -80,6 +84,9 @@ type WrittenRule struct {
 	// is another.
 	Role string `json:"role"`
 	From string `json:"from,omitempty"`
+	// Teams are those in which the role holds, * for every team; none if it holds
+	// everywhere.
+	Teams []string `json:"teams,omitempty"`
 	// At is where it was written, such as Caddyfile:12.
 	At string `json:"at,omitempty"`
 	// Text is what was written, in the Caddyfile's words.
@@ -113,15 +120,15 @@ func (h *Handler) Written(rule *policy.Rule) *WrittenRule {
 		find([]policy.Role{builtIn})
 	}
 	find(h.Roles)
+	if at := slices.IndexFunc(h.Roles, func(r policy.Role) bool { return r.Name == rule.Role }); at >= 0 {
+		w.Teams = h.Roles[at].Teams
+	}
 	words := []string{"allow", rule.Permission}
 	if rule.Deny {
 		words[0] = "deny"
 	}
 	for _, object := range w.Objects {
-		if strings.ContainsAny(object, " \"`{}") {
-			object = fmt.Sprintf("%q", object)
-		}
-		words = append(words, object)
+		words = append(words, inCaddyfile(object))
 	}
 	if rule.If != "" {
 		words = append(words, "if", rule.If)
@@ -143,7 +150,7 @@ func (i *Inquiry) Explain(q Question) (*Explanation, error) {
 		return x, nil
 	}
 	p := i.principal
-	x.Issuer, x.Subject, x.Client, x.Roles = p.Issuer, p.Subject, p.ClientID, p.Roles
+	x.Issuer, x.Subject, x.Client, x.Roles = p.Issuer, p.Subject, p.ClientID, i.Roles()
 	v := i.try(asked)
 	x.Allowed, x.Answer = v.allowed, answerOf(v.refusal)
 	if err := i.why(v, x); err != nil {
@@ -215,6 +222,9 @@ func (i *Inquiry) why(v ruling, x *Explanation) error {
 	}
 	if v.cause != "" {
 		x.Layer, x.Reason, x.Detail = layerOf(v.cause), string(v.cause), i.describe(v.cause, x.Permission)
+		if v.cause == scope.CauseVisibility {
+			x.Hides = i.handler.Hides(x.Server)
+		}
 		return nil
 	}
 	if v.last != nil {
@@ -223,11 +233,11 @@ func (i *Inquiry) why(v ruling, x *Explanation) error {
 		} else if d := i.principal.policy.Judge(i.principal.set, *v.last); !d.Allowed {
 			x.Layer, x.Reason, x.Detail = LayerRoles, string(d.Reason), i.describeDecision(d, x.Permission)
 			if d.Reason == policy.HiddenObject {
-				x.Layer = LayerVisibility
+				x.Layer, x.Hides = LayerVisibility, i.handler.Hides(d.Hidden)
 			}
-			x.Rule = i.handler.Written(d.Rule)
+			x.Rule, x.Team = i.handler.Written(d.Rule), d.Team
 		} else if v.allowed {
-			x.Rule = i.handler.Written(d.Rule)
+			x.Rule, x.Team = i.handler.Written(d.Rule), d.Team
 			return nil
 		}
 	}
@@ -243,10 +253,18 @@ func (i *Inquiry) why(v ruling, x *Explanation) error {
 	return nil
 }
 
+// holder is what bounds the principal.
+func (i *Inquiry) holder() string {
+	if i.principal.vouched {
+		return "this principal"
+	}
+	return "the token"
+}
+
 func (i *Inquiry) describe(cause scope.Cause, permission string) string {
 	switch cause {
 	case scope.CauseVisibility:
-		return "the token does not see the server"
+		return i.holder() + " does not see the server"
 	case scope.CauseServer:
 		return "the token is for another server"
 	case scope.CauseAddress:
@@ -268,7 +286,7 @@ func (i *Inquiry) describe(cause scope.Cause, permission string) string {
 func (i *Inquiry) describeDecision(d policy.Decision, permission string) string {
 	switch d.Reason {
 	case policy.HiddenObject:
-		return "the token does not see " + d.Hidden
+		return i.holder() + " does not see " + d.Hidden
 	case policy.Denied:
 		if d.Err != nil {
 			return "a rule denies it, because its condition cannot be evaluated: " + d.Err.Error()
@@ -279,7 +297,10 @@ func (i *Inquiry) describeDecision(d policy.Decision, permission string) string 
 	case policy.ConditionFailed:
 		return "the condition of the rule cannot be evaluated: " + d.Err.Error()
 	default:
-		if len(i.principal.Roles) == 0 {
+		if i.principal.set.IsEmpty() {
+			if i.principal.vouched {
+				return "this principal has no role"
+			}
 			return "the token gives no role"
 		}
 		return "no rule allows " + permission

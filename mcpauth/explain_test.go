@@ -57,7 +57,7 @@ func TestExplain(t *testing.T) {
 		{"condition fails", all + `,"scp":"mcp:all"`, "notes", Question{Method: "tools/call", Object: "ask", Arguments: []byte(`{"n":[]}`)}, `{"allowed":false,"permission":"tools.execute","layer":"roles","reason":"condition_failed","detail":"the condition of the rule cannot be evaluated: no such overload: _<_","rule":{"role":"reader","text":"allow tools.execute notes/ask if args.n < 5"},"scopes":["notes:write"],"answer":{"status":403,"code":40300,"reason":"insufficient_scope"}}`},
 		{"ambiguous arguments", all, "notes", Question{Method: "tools/call", Object: "ask", Arguments: []byte(`{"n":1,"N":9}`)}, `{"allowed":false,"permission":"tools.execute","layer":"roles","reason":"condition_failed","detail":"the condition of the rule cannot be evaluated: the arguments are ambiguous","rule":{"role":"reader","text":"allow tools.execute notes/ask if args.n < 5"},"scopes":["notes:write"],"answer":{"status":403,"code":40300,"reason":"insufficient_scope"}}`},
 		{"inherited", all + `,"groups":["guests"],"teams":["sales"]`, "crm", Question{Method: "tools/call", Object: "x"}, `{"allowed":true,"permission":"tools.execute","rule":{"role":"guest","from":"viewer","at":"built-in","text":"allow tools.execute"}}`},
-		{"visibility", all, "crm", Question{Method: "tools/call", Object: "x"}, `{"allowed":false,"layer":"visibility","reason":"scope_visibility","detail":"the token does not see the server","answer":{"status":403,"code":40300,"reason":"forbidden_scope"}}`},
+		{"visibility", all, "crm", Question{Method: "tools/call", Object: "x"}, `{"allowed":false,"layer":"visibility","reason":"scope_visibility","detail":"the token does not see the server","hides":{"object":"crm","text":"visibility crm team sales"},"answer":{"status":403,"code":40300,"reason":"forbidden_scope"}}`},
 		{"OAuth scope", `"scope":"mcp:tools.read"`, "notes", Question{Method: "tools/call", Object: "read"}, `{"allowed":false,"permission":"tools.execute","layer":"token_scope","reason":"scope_oauth","detail":"the token's OAuth scopes do not give tools.execute","scopes":["mcp:tools.execute"],"answer":{"status":403,"code":40300,"reason":"insufficient_scope"}}`},
 		{"both kinds of scopes", `"scope":["mcp:tools.read"]`, "notes", Question{Method: "logging/setLevel"}, `{"allowed":false,"permission":"logging.write","layer":"token_scope","reason":"scope_oauth","detail":"the token's OAuth scopes do not give logging.write","scopes":["mcp:logging.write","notes:write"],"answer":{"status":403,"code":40300,"reason":"insufficient_scope"}}`},
 		{"several permissions", `"scp":"mcp:tools.read notes:write"`, "notes", Question{Method: "completion/complete", Object: "p"}, `{"allowed":false,"permission":"prompts.execute","layer":"token_scope","reason":"scope_oauth","detail":"the token's OAuth scopes do not give prompts.execute","scopes":["mcp:completions.use","mcp:prompts.execute"],"answer":{"status":403,"code":40300,"reason":"insufficient_scope"}}`},
@@ -160,7 +160,7 @@ func TestInquiryLeavesNoTrace(t *testing.T) {
 	}
 	a := ask{q: Question{Method: "tools/call", Object: "read"}, version: oldVersion, message: `"method":"tools/call","params":{"name":"read"}`}
 	for _, want := range []bool{true, false} {
-		if allowed, _, reason := a.live(t, h, "notes", raw); allowed != want {
+		if allowed, _, reason := a.live(t, h, "notes", &credential{raw: raw}); allowed != want {
 			t.Errorf("the gate: %v %s", allowed, reason)
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/internal/resource"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/policy"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/revocation"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/scope"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
 )
@@ -132,6 +133,8 @@ type Handler struct {
 	tokens    *token.Cache[*Principal]
 	usage     *scope.Usage
 	tasks     *state.Tasks
+
+	revocations *revocation.Set
 	// running is the configuration that runs, generation that of this one.
 	running    *atomic.Pointer[running]
 	generation uint64
@@ -206,6 +209,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	app.Check("keys", h.verifier.Ready)
 	h.verifier.Environment = app.Environment
 	h.usage, h.tasks = app.shared.usage, app.shared.tasks
+	h.revocations = app.Revocations()
 	for _, e := range h.endpoints {
 		e.cursors = app.shared.cursors
 	}
@@ -296,6 +300,9 @@ func (h *Handler) admit(call *Call, w http.ResponseWriter, r *http.Request) (ans
 	}
 	now := time.Now()
 	if call.Principal, refusal = h.authenticate(r, e, now); refusal != nil {
+		return false, refusal
+	}
+	if refusal := h.checkRevoked(call.Principal, e, now); refusal != nil {
 		return false, refusal
 	}
 	if refusal := h.decide(call, w, r, now); refusal != nil {

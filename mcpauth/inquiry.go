@@ -3,7 +3,6 @@ package mcpauth
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -12,13 +11,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/policy"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/scope"
-	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
 )
 
 // Circumstances are those of a request beside its token and its message.
@@ -82,20 +81,18 @@ func (h *Handler) InquireToken(ctx context.Context, raw, server string, at Circu
 
 // InquireClaims asks about whoever had a token with these claims. What every token has
 // to say may be left out, see [token.Verifier.Suppose].
+//
+// If the claim iss is `authenticated` or `trusted_header`, or is left out and no issuer
+// of tokens is configured, it asks about somebody without a token, for whom this
+// vouches: of the claims, sub and those that the configuration reads are heard.
 func (h *Handler) InquireClaims(claims map[string]any, server string, at Circumstances) (*Inquiry, error) {
 	e, err := h.endpointOf(server)
 	if err != nil {
 		return nil, err
 	}
 	i := &Inquiry{handler: h, endpoint: e, at: at}
-	supposed, err := h.verifier.Suppose(claims, at.Now, e.audiences)
-	if refused, ok := errors.AsType[*token.Error](err); ok {
-		message := strings.TrimPrefix(refused.Error(), string(refused.Reason)+": ")
-		i.refusal = refuse(http.StatusUnauthorized, mcp.CodeUnauthorized, string(refused.Reason), message)
-	} else if err != nil {
+	if i.principal, i.refusal, err = h.suppose(claims, e, at.Now); err != nil {
 		return nil, err
-	} else {
-		i.principal = h.newPrincipal(supposed, server)
 	}
 	i.reach()
 	return i, nil
@@ -109,12 +106,12 @@ func (i *Inquiry) Refused() string {
 	return i.refusal.Reason + ": " + i.refusal.Message
 }
 
-// Roles are the principal's.
+// Roles are the principal's, those that hold only in its teams included.
 func (i *Inquiry) Roles() []string {
 	if i.principal == nil {
 		return nil
 	}
-	return i.principal.Roles
+	return i.principal.policy.RoleNames(i.principal.set)
 }
 
 // reach finds out whether the principal reaches the server at all.
@@ -138,6 +135,7 @@ func (i *Inquiry) request(ctx context.Context, body []byte) *http.Request {
 		vars[caddyhttp.ClientIPVarKey] = i.at.ClientIP.String()
 	}
 	ctx = context.WithValue(ctx, caddyhttp.VarsCtxKey, vars)
+	ctx = context.WithValue(ctx, caddy.ReplacerCtxKey, caddy.NewReplacer())
 	// There is nothing in it that could be wrong.
 	r, _ := http.NewRequestWithContext(ctx, http.MethodPost, "/", bytes.NewReader(body))
 	r.Header.Set("Content-Type", "application/json")
@@ -159,7 +157,11 @@ func (i *Inquiry) Outlook(perm mcp.Permission, kind policy.ObjectKind, object st
 	case !p.policy.AllowsServer(p.set, i.endpoint.server):
 		return p.policy.Outlook(p.set, policy.Question{Permission: mcp.ServersUse, Server: i.endpoint.server}), ""
 	default:
-		return p.policy.Outlook(p.set, policy.Question{Permission: perm, Server: i.endpoint.server, Kind: kind, Object: object}), ""
+		outlook, layer := p.policy.Outlook(p.set, policy.Question{Permission: perm, Server: i.endpoint.server, Kind: kind, Object: object}), Layer("")
+		if outlook.Reason == policy.HiddenObject {
+			layer = LayerVisibility
+		}
+		return outlook, layer
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/policy"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/revocation"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/scope"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
 )
@@ -28,6 +29,9 @@ type Principal struct {
 	// Identity are the headers in which a server is told who the principal is.
 	// They must not be changed.
 	Identity http.Header
+
+	// revocable is what the token can be revoked by.
+	revocable revocation.Token
 
 	policy *policy.Policy
 	set    policy.RoleSet
@@ -49,7 +53,7 @@ func (p *Principal) Owner() state.Owner {
 
 func (h *Handler) newPrincipal(claims *token.Claims, server string) *Principal {
 	set := h.policy.RolesOf(values(claims), claims.Scopes, sees(claims))
-	p := &Principal{Claims: claims, Roles: h.policy.RoleNamesOn(set, server), Identity: make(http.Header), policy: h.policy, set: set}
+	p := &Principal{Claims: claims, Roles: h.policy.RoleNamesOn(set, server), Identity: make(http.Header), revocable: revocable(claims), policy: h.policy, set: set}
 	for name, value := range map[string]string{
 		"Subject":   p.Subject,
 		"Issuer":    p.Issuer,

@@ -31,6 +31,10 @@ type Visibility struct {
 
 	// Owner is the subject of who sees it, when the level is private.
 	Owner string `json:"owner,omitempty"`
+
+	// At is where this was written, such as Caddyfile:12. It has no meaning beside
+	// telling a person.
+	At string `json:"at,omitempty"`
 }
 
 func (v Visibility) check() error {

@@ -20,6 +20,9 @@ var stores = caddy.NewUsagePool()
 // openTimeout is how long opening a store may take.
 const openTimeout = 30 * time.Second
 
+// knownTimeout is how long a configuration waits for the revocations to be known.
+const knownTimeout = 3 * time.Second
+
 // sharedStore is a store, and what goes with it as long as it is open.
 type sharedStore struct {
 	store       state.Store
@@ -93,6 +96,12 @@ func (s *sharedStore) start() error {
 	s.running.Go(func() {
 		s.revocations.Run(ctx, func() *zap.Logger { return caddy.Log().Named("mcp_gateway") })
 	})
+	// Until they are known, requests are refused. A store that cannot be reached must
+	// not keep the configuration from being loaded, though.
+	select {
+	case <-s.revocations.Known():
+	case <-time.After(knownTimeout):
+	}
 	return nil
 }
 

@@ -232,6 +232,12 @@ func TestStoreChanges(t *testing.T) {
 		t.Errorf("revoked without Redis: %v", err)
 	}
 	second.check("d", revocation.RevokedID)
+
+	// It comes back without its data: who was here still knows.
+	server.Start()
+	statetest.Eventually(t, "that it is back", func() bool { return second.Revocations().Ready(time.Now()) == nil })
+	second.check("b", revocation.RevokedID)
+	second.check("e", revocation.Valid)
 }
 
 // TestAllowStale: with allow_stale tokens are accepted by what is known while the store

@@ -102,6 +102,16 @@ func (h *Handler) vouchedPrincipal(by *voucher, words []said, server string) (*P
 	if p, ok := h.vouched.Get(key); ok {
 		return p, nil
 	}
+	p, refusal := h.newVouched(by, words, server)
+	if refusal == nil {
+		h.vouched.Add(key, p)
+	}
+	return p, refusal
+}
+
+// newVouched makes the principal that words are about: its subject, and then the
+// claims of the voucher.
+func (h *Handler) newVouched(by *voucher, words []said, server string) (*Principal, *Refusal) {
 	subject := words[0].text
 	members := map[string]any{"iss": by.issuer, "sub": subject}
 	for i, c := range by.claims {
@@ -126,7 +136,6 @@ func (h *Handler) vouchedPrincipal(by *voucher, words []said, server string) (*P
 	}
 	p := h.newPrincipal(token.NewClaims(by.issuer, subject, members, reach), server)
 	p.vouched = true
-	h.vouched.Add(key, p)
 	return p, nil
 }
 

@@ -120,7 +120,11 @@ func (x *exchange) begin(upstreamID string, h http.Header) *mcpauth.Refusal {
 		Server:     x.server.Name,
 		Upstream:   x.chosen,
 	}
-	x.sessions.Add(x.session, time.Now())
+	begun := x.session
+	watch := x.call.Watch(func() { x.sessions.Remove(begun) })
+	begun.OnUse, begun.OnEnd = watch.Renew, watch.Close
+	x.sessions.Add(begun, time.Now())
+	watch.Renew() // not before it could be removed
 	x.call.OnEvent(x.session.Relayed)
 	h.Set(mcp.HeaderSessionID, x.session.ID)
 	return nil

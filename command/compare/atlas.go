@@ -22,6 +22,8 @@ type atlas struct {
 type chart struct {
 	patterns []policy.GrantPattern
 	regions  []policy.Region
+	// matched remembers what matching says.
+	matched map[policy.GrantPattern][]int
 }
 
 func category(perm string) string {
@@ -44,7 +46,7 @@ func newAtlas(p place) *atlas {
 		if a.charts[name] != nil {
 			continue
 		}
-		c := new(chart)
+		c := &chart{matched: make(map[policy.GrantPattern][]int)}
 		a.charts[name] = c
 		if kinds[name] == nil {
 			c.regions = []policy.Region{{Kind: policy.KindNone}}
@@ -55,6 +57,7 @@ func newAtlas(p place) *atlas {
 				c.collect(role.Allow, false, name, p.server)
 				c.collect(role.Deny, true, name, p.server)
 			}
+			c.collectOwned(h, p.server)
 		})
 		for _, kind := range kinds[name] {
 			regions, complete := policy.Regions(kind, c.patterns)
@@ -72,11 +75,15 @@ func (c *chart) collect(grants []policy.Grant, deny bool, name, server string) {
 		}
 		for _, object := range g.Objects {
 			if pattern, ok := objectOn(object, server); ok && pattern != "" {
-				if p := (policy.GrantPattern{Text: pattern, Deny: deny}); !slices.Contains(c.patterns, p) {
-					c.patterns = append(c.patterns, p)
-				}
+				c.add(policy.GrantPattern{Text: pattern, Deny: deny})
 			}
 		}
+	}
+}
+
+func (c *chart) add(p policy.GrantPattern) {
+	if !slices.Contains(c.patterns, p) {
+		c.patterns = append(c.patterns, p)
 	}
 }
 
@@ -93,28 +100,29 @@ func objectOn(object, server string) (string, bool) {
 	return pattern, true
 }
 
-// matching returns the places of the regions to which a pattern of a rule applies.
-func (c *chart) matching(pattern string, deny bool) []int {
-	var list []int
-	at := slices.Index(c.patterns, policy.GrantPattern{Text: pattern, Deny: deny})
+// matching returns the places of the regions to which a pattern applies.
+func (c *chart) matching(pattern policy.GrantPattern) []int {
+	list, known := c.matched[pattern]
+	if known {
+		return list
+	}
+	at := slices.Index(c.patterns, pattern)
 	for n, r := range c.regions {
-		if pattern == "" || at >= 0 && slices.Contains(r.Matches, at) {
+		if pattern.Text == "" || at >= 0 && slices.Contains(r.Matches, at) {
 			list = append(list, n)
 		}
 	}
+	c.matched[pattern] = list
 	return list
 }
 
-// patternOf returns the pattern of a rule that applies to a region, the narrowest.
-func (a *atlas) patternOf(c *chart, rule *mcpauth.WrittenRule, deny bool, region int) string {
+// narrowest returns the pattern that applies to a region and to the fewest others; empty
+// for everything if none does.
+func (c *chart) narrowest(patterns []policy.GrantPattern, region int) string {
 	best, fewest := "", len(c.regions)+1
-	for _, object := range rule.Objects {
-		pattern, ok := objectOn(object, a.server)
-		if !ok {
-			continue
-		}
-		if on := c.matching(pattern, deny); slices.Contains(on, region) && len(on) < fewest {
-			best, fewest = pattern, len(on)
+	for _, pattern := range patterns {
+		if on := c.matching(pattern); slices.Contains(on, region) && len(on) < fewest {
+			best, fewest = pattern.Text, len(on)
 		}
 	}
 	return best

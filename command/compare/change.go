@@ -57,14 +57,30 @@ type Change struct {
 	// Layer is what refuses when it is not the roles: token, visibility, token_scope,
 	// or server if the server is there in only one of the two.
 	Layer string `json:"layer,omitempty"`
+	// Hides is what hides the server or the object in one of the two, with the layer
+	// visibility.
+	Hides *mcpauth.WrittenVisibility `json:"hides,omitempty"`
 }
 
 // total reports whether nothing is left of the whole server.
 func (c Change) total() bool {
-	return c.Kind == Lost && slices.Contains([]string{layerServer, string(mcpauth.LayerToken), string(mcpauth.LayerVisibility)}, c.Layer)
+	return c.Kind == Lost && (slices.Contains([]string{layerServer, string(mcpauth.LayerToken)}, c.Layer) ||
+		c.Layer == string(mcpauth.LayerVisibility) && (c.Hides == nil || c.Hides.Object == c.Server))
+}
+
+// concealed reports whether nothing is left of the objects, because they are hidden.
+func (c Change) concealed() bool {
+	return c.Kind == Lost && c.Hides != nil && c.Server+"/"+c.Object == c.Hides.Object
 }
 
 func (c Change) equal(other Change) bool { return reflect.DeepEqual(c, other) }
+
+// repeats reports whether another change says that nothing is left of the same, for the
+// same reason.
+func (c Change) repeats(other Change) bool {
+	return (c.total() || c.concealed()) && other.Kind == Lost && other.Permission == "*" &&
+		c.Layer == other.Layer && c.Object == other.Object && reflect.DeepEqual(c.Hides, other.Hides)
+}
 
 // survey compares what one subject may do.
 type survey struct {
@@ -133,7 +149,7 @@ func status(o policy.Outlook) string {
 	switch o.Reason {
 	case policy.Granted:
 		return "always"
-	case policy.Denied, policy.NoRule:
+	case policy.Denied, policy.NoRule, policy.HiddenObject:
 		return ""
 	default: // it depends on conditions
 	}
@@ -227,25 +243,28 @@ func (s *survey) describe(perm mcp.Permission, region int, d difference) Change 
 	older, newer := d.older.rule(), d.newer.rule()
 	switch {
 	case d.older.status == "":
-		c.Kind, c.Layer = Gained, d.older.layer
+		c.Kind, c.Layer, c.Hides = Gained, d.older.layer, s.hides(0, d.older)
 	case d.newer.status == "":
-		c.Kind, c.Layer = Lost, d.newer.layer
+		c.Kind, c.Layer, c.Hides = Lost, d.newer.layer, s.hides(1, d.newer)
 		if c.total() {
 			return c // whatever it was
 		}
 	}
 	chart := s.chart(perm)
-	if kinds[category(perm.String())] != nil {
-		fewest := -1
-		for side, rule := range []*policy.Rule{older, newer} {
-			if rule == nil {
-				continue
-			}
-			pattern := s.atlas.patternOf(chart, s.sides[side].Written(rule), rule.Deny, region)
-			if count := len(chart.matching(pattern, rule.Deny)); fewest < 0 || count < fewest {
-				c.Object, fewest = pattern, count
+	var patterns []policy.GrantPattern
+	if c.Hides != nil && c.Hides.Object != s.server {
+		patterns = append(patterns, hiding(c.Hides.Object))
+		if c.Kind == Lost {
+			if c.Object = chart.narrowest(patterns, region); c.Object != "" {
+				return c
 			}
 		}
+	}
+	if kinds[category(perm.String())] != nil {
+		for side, rule := range []*policy.Rule{older, newer} {
+			patterns = append(patterns, s.patternsOf(side, rule)...)
+		}
+		c.Object = chart.narrowest(patterns, region)
 	}
 	if older != nil {
 		c.Old = s.sides[0].Written(older)
@@ -254,6 +273,17 @@ func (s *survey) describe(perm mcp.Permission, region int, d difference) Change 
 		c.New = s.sides[1].Written(newer)
 	}
 	return c
+}
+
+// hides is what hides that of which an answer is.
+func (s *survey) hides(side int, a answer) *mcpauth.WrittenVisibility {
+	switch {
+	case a.layer != string(mcpauth.LayerVisibility):
+		return nil
+	case a.Hidden != "":
+		return s.sides[side].Hides(a.Hidden)
+	}
+	return s.sides[side].Hides(s.server)
 }
 
 // roles are those of one side; where the server is not there, those of the other.
@@ -304,7 +334,10 @@ func (s *survey) measure(g *group) {
 
 // stands reports whether a change's pattern stands for a region.
 func (s *survey) stands(c *chart, change Change, region int) bool {
-	return change.Object == "" || slices.Contains(c.matching(change.Object, false), region) || slices.Contains(c.matching(change.Object, true), region)
+	return slices.ContainsFunc([]policy.GrantPattern{{}, {Deny: true}, {Owned: true}}, func(p policy.GrantPattern) bool {
+		p.Text = change.Object
+		return slices.Contains(c.matching(p), region)
+	})
 }
 
 // entirely reports whether everything on the server is allowed now, or nothing.
@@ -344,6 +377,11 @@ func (s *survey) shorten(groups []*group) []Change {
 		all := g.change.Object == "" && len(g.same) > 1 && s.entirely(g.change.Kind)
 		if all || g.change.total() {
 			g.change.Permission, g.change.Example, g.change.Partly = "*", "", false
+			changes = append(changes, g.change)
+			continue
+		}
+		if g.change.concealed() {
+			g.change.Permission = "*"
 			changes = append(changes, g.change)
 			continue
 		}

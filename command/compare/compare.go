@@ -121,24 +121,23 @@ type comparison struct {
 	place
 	now   time.Time
 	atlas *atlas
+	// ways are those to see what is of a category.
+	ways map[string][][]atom
 	// partial is set when there was too much to compare.
 	partial bool
 }
 
 func newComparison(p place, now time.Time) *comparison {
-	c := &comparison{place: p, now: now, atlas: newAtlas(p)}
+	c := &comparison{place: p, now: now, atlas: newAtlas(p), ways: make(map[string][][]atom)}
 	c.partial = c.atlas.partial
 	return c
 }
 
 func issuersOf(h *mcpauth.Handler) []string {
-	var names []string
-	if h != nil {
-		for _, issuer := range h.Issuers {
-			names = append(names, issuer.Issuer)
-		}
+	if h == nil {
+		return nil
 	}
-	return names
+	return h.Sources()
 }
 
 func (c *comparison) issuerChanges() []IssuerChange {
@@ -184,8 +183,8 @@ func (c *comparison) issuers() [][2]string {
 
 // ofKinds compares for every kind of principal.
 func (c *comparison) ofKinds() ([]Change, error) {
-	v := newVocabulary(c.sides)
-	subjects, err := v.subjects(c.sides)
+	v := newVocabulary(c.sides, c.server)
+	subjects, err := v.subjects(c.sides, c.server)
 	if err != nil {
 		return nil, err
 	}
@@ -242,7 +241,7 @@ func (c *comparison) ask(v vocabulary, subjects []subject, issuers [2]string) ([
 	var order []*survey
 	for _, s := range subjects {
 		for _, perm := range mcp.Permissions() {
-			for _, variant := range v.variants(s, c.sides, issuers, c.server, perm) {
+			for _, variant := range v.variants(s, c.sides, issuers, c.sights(category(perm.String())), perm) {
 				one := answers[variant.key()]
 				if one == nil {
 					var err error
@@ -266,9 +265,17 @@ func (c *comparison) ask(v vocabulary, subjects []subject, issuers [2]string) ([
 			}
 		}
 	}
-	for _, one := range order {
-		if changes := one.changes(); len(changes) > 0 {
-			found = append(found, findings{one.who, changes})
+	told := make([][]Change, len(order))
+	for n, one := range order {
+		told[n] = one.changes()
+		// Where nothing is left for somebody, nothing is for those who say more.
+		for m, smaller := range order[:n] {
+			if smaller.subject.within(one.subject) {
+				told[n] = slices.DeleteFunc(told[n], func(c Change) bool { return slices.ContainsFunc(told[m], c.repeats) })
+			}
+		}
+		if len(told[n]) > 0 {
+			found = append(found, findings{one.who, told[n]})
 		}
 	}
 	return found, nil

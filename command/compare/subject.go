@@ -120,7 +120,7 @@ func (s sides) each(f func(side int, h *mcpauth.Handler)) {
 // that matter, each with all between which there is no difference.
 type vocabulary map[string]map[string][]string
 
-func newVocabulary(both sides) vocabulary {
+func newVocabulary(both sides, on string) vocabulary {
 	// Values are alike if they occur in the same places.
 	places := make(map[string]map[string]string)
 	at := func(claim, value, place string) {
@@ -136,10 +136,18 @@ func newVocabulary(both sides) vocabulary {
 					at(condition.Claim, value, fmt.Sprint("role", side, r, c))
 				}
 			}
+			for _, team := range teamsOf(h, &role, on) {
+				at("teams", team, fmt.Sprint("role", side, r))
+			}
 		}
-		for server, visibility := range h.Visibility {
-			for _, a := range seeing(visibility) {
-				at(a.claim, a.values[0], fmt.Sprint("server", side, server))
+		for _, object := range append(hidden(h, on), on) {
+			for _, a := range seeing(h.Visibility[object]) {
+				at(a.claim, a.values[0], fmt.Sprintf("visibility%d%q", side, object))
+			}
+		}
+		if holdsInTeams(h) {
+			for team, patterns := range owned(h, on) {
+				at("teams", team, fmt.Sprintf("owned%d%q", side, patterns))
 			}
 		}
 	})
@@ -172,6 +180,15 @@ func (v vocabulary) atom(claim, value string) atom {
 	return atom{claim, []string{value}}
 }
 
+// all are the same atoms, with what is alike.
+func (v vocabulary) all(atoms []atom) []atom {
+	list := make([]atom, len(atoms))
+	for n, a := range atoms {
+		list[n] = v.atom(a.claim, a.values[0])
+	}
+	return list
+}
+
 // maxSubjects bounds how many kinds of principals are compared.
 const maxSubjects = 5000
 
@@ -180,8 +197,10 @@ const maxSubjects = 5000
 // allows, any two of which one denies something. Where the configurations do not differ
 // about any of these, they differ about no token: what a token says adds roles and takes
 // none, a role allows whatever the others do, and a deny needs no more than one role that
-// denies and one that would allow.
-func (v vocabulary) subjects(both sides) ([]subject, error) {
+// denies and one that would allow. A role that holds in teams is given by a token of each
+// team alone, because an object is judged by any team that it belongs to. What somebody
+// has to say to see an object is added to these, see sights.
+func (v vocabulary) subjects(both sides, on string) ([]subject, error) {
 	list := []subject{nil}
 	seen := map[string]bool{subject(nil).key(): true}
 	add := func(s subject) error {
@@ -198,7 +217,7 @@ func (v vocabulary) subjects(both sides) ([]subject, error) {
 	var err error
 	both.each(func(_ int, h *mcpauth.Handler) {
 		for i := range h.Roles {
-			for _, s := range v.having(&h.Roles[i]) {
+			for _, s := range v.having(h, &h.Roles[i], on) {
 				if err == nil {
 					err = add(s)
 				}
@@ -218,9 +237,16 @@ func (v vocabulary) subjects(both sides) ([]subject, error) {
 	return list, err
 }
 
-// having returns the smallest subjects that have a role.
-func (v vocabulary) having(role *policy.Role) []subject {
+// having returns the smallest subjects that have a role of a configuration on a server.
+func (v vocabulary) having(h *mcpauth.Handler, role *policy.Role, server string) []subject {
 	list := []subject{nil}
+	if role.Teams != nil {
+		list = nil
+		for _, team := range teamsOf(h, role, server) {
+			list = append(list, subject{v.atom("teams", team)})
+		}
+		list = slices.CompactFunc(list, func(a, b subject) bool { return a.key() == b.key() })
+	}
 	for _, condition := range role.When {
 		var next []subject
 		seen := make(map[string]bool)
@@ -256,7 +282,7 @@ func seeing(v mcpauth.Visibility) []atom {
 		return []atom{{"teams", []string{v.Team}}}
 	case scope.Private:
 		// Of any team, because one that is of none sees only what is public.
-		return []atom{{"sub", []string{v.Owner}}, {"teams", []string{"any"}}}
+		return []atom{{"sub", []string{v.Owner}}, {"teams", []string{anyTeam}}}
 	default:
 		return nil
 	}
@@ -269,29 +295,17 @@ const everything = "mcp:all"
 // variants returns the subject as it is, and with what it lacks in either configuration
 // for its token to get to the server and to have the permission there. Of the scopes
 // that give a permission, one stands for all between which there is no difference.
-func (v vocabulary) variants(s subject, both sides, issuers [2]string, server string, perm mcp.Permission) []subject {
+func (v vocabulary) variants(s subject, both sides, issuers [2]string, sights [][]atom, perm mcp.Permission) []subject {
 	var list []subject
-	for _, seen := range v.ofServer(both, server) {
+	for _, seen := range sights {
 		for _, scopes := range v.ofPermission(s, both, issuers, perm) {
-			longer := s.with(slices.Concat(seen, scopes)...)
+			longer := s.with(slices.Concat(v.all(seen), scopes)...).inTeams()
 			if !slices.ContainsFunc(list, func(other subject) bool { return other.key() == longer.key() }) {
 				list = append(list, longer)
 			}
 		}
 	}
 	return list
-}
-
-// ofServer are the ways to see a server, or not to.
-func (v vocabulary) ofServer(both sides, server string) [][]atom {
-	ways, all := [][]atom{nil}, []atom(nil)
-	both.each(func(_ int, h *mcpauth.Handler) {
-		if visibility, ok := h.Visibility[server]; ok {
-			way := seeing(visibility)
-			ways, all = append(ways, way), append(all, way...)
-		}
-	})
-	return append(ways, all)
 }
 
 // ofPermission are the ways for a token to have a permission, or not to.

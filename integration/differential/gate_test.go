@@ -93,6 +93,13 @@ func newGate() (*gate, error) {
 	if err != nil {
 		return nil, err
 	}
+	app, err := ctx.App("mcp_gateway")
+	if err != nil {
+		return nil, err
+	}
+	if err := app.(caddy.App).Start(); err != nil {
+		return nil, err
+	}
 	g := &gate{handler: loaded.(*mcpauth.Handler)}
 	if g.all, err = token("all", nil); err != nil {
 		return nil, err

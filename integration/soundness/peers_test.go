@@ -330,7 +330,7 @@ func toJSON(t *testing.T, value any) string {
 // test that shows that we do not have it, or why it cannot be one of ours.
 var peerBugs = []struct{ bug, test, why string }{
 	{"ContextForge: an empty permission list meant everything", "TestPeers/ContextForge: an empty list of permissions allowed everything", ""},
-	{"ContextForge: revocation failed open", "", "nothing is revoked yet: that comes with the stores (issue 4), with deny as the answer when they cannot be reached; until then a token ends with its lifetime, and its stream with it (E7)"},
+	{"ContextForge: revocation failed open", "TestRevoked/E7 the token is revoked during the stream, by id/" + v25 + "/h1", ""},
 	{"ContextForge #5239: a session token went around what administrators may", "TestPeers/ContextForge: a claim of the token made an administrator", ""},
 	{"ContextForge: tokens were valid across environments, by their audience", "TestPeers/ContextForge: a token of one environment was good in another", ""},
 	{"ContextForge: tokens were valid across environments, by env and key", "TestEnvironments/ContextForge: tokens were valid across environments", ""},

@@ -51,6 +51,9 @@ type Session struct {
 	// Upstream is the address of the server that made it.
 	Upstream string
 	Created  time.Time
+	// OnUse is called each time the session is used, OnEnd once when it has left the
+	// table. Neither may wait, or call the table. Both may be nil.
+	OnUse, OnEnd func()
 
 	// lastUsed is in nanoseconds since 1970, uses how many requests are running.
 	lastUsed atomic.Int64
@@ -151,6 +154,9 @@ func (t *Sessions) Use(id string, owner Owner, server string, now time.Time) *Se
 		return nil
 	}
 	t.touch(s, now)
+	if s.OnUse != nil {
+		s.OnUse()
+	}
 	return s
 }
 
@@ -212,6 +218,9 @@ func (t *Sessions) remove(s *Session) {
 	mine.Remove(s.inOwned)
 	if mine.Len() == 0 {
 		delete(t.owned, s.Owner)
+	}
+	if s.OnEnd != nil {
+		s.OnEnd()
 	}
 }
 

@@ -83,6 +83,9 @@ type Update struct {
 	// It comes several times a second; when it does not, the store is cut off, and
 	// what is known gets older.
 	Current time.Time
+	// Alone, beside Current, says that nobody but this process writes to the store, so
+	// that what is known does not get older, even if this is not told for a while.
+	Alone bool
 	// Err says why the store is cut off. It comes once, when that begins.
 	Err error
 }

@@ -6,6 +6,9 @@ import "slices"
 type Outlook struct {
 	// Reason is Granted, Denied, HiddenObject or NoRule when no arguments change that, else empty.
 	Reason Reason
+	// Hidden is the object, as it is written in [Config.Visibility], that is not for
+	// the principal; empty unless the reason is HiddenObject.
+	Hidden string
 	// Rule is the rule that decided, or that allows unless one of DenyIf holds.
 	Rule *Rule
 	// AllowIf are the rules one of whose conditions has to hold when none allows
@@ -23,7 +26,7 @@ func (p *Policy) Outlook(rs RoleSet, asked Question) Outlook {
 	}
 	if p.ask(&p.deny, &q) {
 		if q.rule.hides() {
-			return Outlook{Reason: HiddenObject}
+			return Outlook{Reason: HiddenObject, Hidden: q.rule.object}
 		}
 		return Outlook{Reason: Denied, Rule: q.rule}
 	}

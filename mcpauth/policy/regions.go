@@ -10,6 +10,10 @@ type GrantPattern struct {
 	Text string
 	// Deny is whether the grant denies.
 	Deny bool
+	// Owned is whether it is not of a grant, but says who sees an object or which
+	// team it belongs to. What matches it is found as if it denied, except that a URI
+	// with several spellings has to have one that could match, see [Config].
+	Owned bool
 }
 
 // Region is a set of objects to which the same patterns apply, and that no rule can
@@ -42,6 +46,7 @@ func Regions(kind ObjectKind, patterns []GrantPattern) ([]Region, bool) {
 	s := &survey{kind: kind, seen: make(map[string]bool), patterns: patterns}
 	for i, p := range patterns {
 		s.add(i, p)
+		s.own(i, p)
 	}
 	s.compile()
 	s.samples()
@@ -63,6 +68,7 @@ type survey struct {
 	advance, stay [256][]uint64
 	words         int
 	alphabet      []byte
+	owned         []*ownedPattern
 	regions       []Region
 	// seen are the combinations found.
 	seen map[string]bool
@@ -82,7 +88,7 @@ type track struct {
 // add enters a pattern in the ways in which it is compared with objects.
 func (s *survey) add(i int, p GrantPattern) {
 	tokens := tokenize(p.Text)
-	if s.kind == KindName || !p.Deny {
+	if s.kind == KindName || !p.Deny && !p.Owned {
 		s.tracks = append(s.tracks, track{pattern: i, tokens: tokens, parts: s.kind != KindName})
 		return
 	}
@@ -244,7 +250,14 @@ func (s *survey) note(text string, kind ObjectKind, active []uint64) {
 	key = append(key, byte(kind))
 	if kind != KindName {
 		plain := isPlainURI(text)
-		key = append(key, asByte(plain), asByte(plain && hasOneSpelling(text)))
+		hasOne := plain && hasOneSpelling(text)
+		key = append(key, asByte(plain), asByte(hasOne))
+		for _, p := range s.owned {
+			hit := !hasOne && p.matches(text, kind)
+			if key = append(key, asByte(hit)); hit && !slices.Contains(matches, p.pattern) {
+				matches = append(matches, p.pattern)
+			}
+		}
 	}
 	if s.seen[string(key)] {
 		return
@@ -268,6 +281,9 @@ func (s *survey) samples() {
 	fillings := [][2]string{{other, other}}
 	if s.kind != KindName {
 		fillings = append(fillings, [2]string{other, other + "/" + other}, [2]string{other, "x:/" + other})
+		if len(s.owned) > 0 {
+			fillings = append(fillings, [2]string{other + "%20", other + "%20"})
+		}
 		for _, text := range []string{"x:/" + other, "x:/" + other + "/../" + other} {
 			s.note(text, s.kind, s.run(text))
 		}
@@ -291,6 +307,9 @@ func (s *survey) samples() {
 				s.note(text, KindTemplate, s.run(text))
 			}
 		}
+	}
+	for _, text := range s.oddSamples(other) {
+		s.note(text, s.kind, s.run(text))
 	}
 }
 

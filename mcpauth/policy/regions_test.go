@@ -69,30 +69,48 @@ func TestRegionsOfNames(t *testing.T) {
 
 // variants are policies of the same patterns: the grants of the one, of which some are
 // left out of the other or deny.
-func (g generator) variants(object func() string) (patterns []GrantPattern, both [2][]Role) {
+func (g generator) variants(object func() string, owned bool) (patterns []GrantPattern, both [2]Config) {
 	for i := range both {
-		both[i] = []Role{{Name: "r"}}
+		both[i] = Config{Roles: []Role{{Name: "r"}}}
+		if owned {
+			both[i].Visibility = make(map[string]Audience)
+			both[i].Teams = map[string][]string{"t": {"a/none"}}
+			both[i].Roles[0].Teams = [][]string{nil, {"t"}}[g.Intn(2)]
+			patterns = append(patterns, GrantPattern{"none", false, false}, GrantPattern{"none", false, true})
+		}
 	}
 	for range g.Intn(4) + 1 {
 		grant := Grant{Permission: "*", Objects: []string{"a/" + object()}}
 		_, text, _ := strings.Cut(grant.Objects[0], "/")
 		for i := range both {
-			r := &both[i][0]
-			switch g.Intn(4) {
+			r := &both[i].Roles[0]
+			kinds := 4
+			if owned {
+				kinds = 8
+			}
+			switch g.Intn(kinds) {
 			case 0:
 				continue
 			case 1:
 				r.Deny = append(r.Deny, grant)
-				patterns = append(patterns, GrantPattern{text, true})
+				patterns = append(patterns, GrantPattern{text, true, false})
+			case 4, 5:
+				both[i].Visibility[grant.Objects[0]] = Audience{Owner: "somebody"}
+				patterns = append(patterns, GrantPattern{text, false, true})
+			case 6, 7:
+				both[i].Teams["t"] = append(both[i].Teams["t"], grant.Objects[0])
+				patterns = append(patterns, GrantPattern{text, false, false}, GrantPattern{text, false, true})
 			default:
 				r.Allow = append(r.Allow, grant)
-				patterns = append(patterns, GrantPattern{text, false})
+				patterns = append(patterns, GrantPattern{text, false, false})
 			}
 		}
 	}
-	if g.Intn(4) == 0 {
-		both[0][0].Allow = append(both[0][0].Allow, Grant{Permission: "*"})
-		both[1][0].Allow = append(both[1][0].Allow, Grant{Permission: "*"})
+	if g.Intn(4) == 0 || owned && g.Intn(2) == 0 {
+		for i := range both {
+			r := &both[i].Roles[0]
+			r.Allow = append(r.Allow, Grant{Permission: "*", Objects: []string{"a"}})
+		}
 	}
 	return patterns, both
 }
@@ -108,8 +126,9 @@ func TestRegionsTellPoliciesApart(t *testing.T) {
 		objects []string
 		pairs   int
 		least   float64
+		owned   bool
 	}{
-		{"names", KindName, mcp.ToolsExecute, func(g generator) string { return g.join(4, "a", "b", "/", "*", "**", `\*`) }, words(5, "a", "b", "/", "*", "q"), 400, 1},
+		{"names", KindName, mcp.ToolsExecute, func(g generator) string { return g.join(4, "a", "b", "/", "*", "**", `\*`) }, words(5, "a", "b", "/", "*", "q"), 400, 1, false},
 		{"URIs", KindURI, mcp.ResourcesRead, func(g generator) string {
 			return g.pick("x:/", "x:/", "x:", "**", "*") + g.join(4, "a", "b", "/a", "/", "*", "**", "A", "?", "#", ";a") + g.pick("", "/", "/*", "/**")
 		}, func() (uris []string) {
@@ -119,22 +138,33 @@ func TestRegionsTellPoliciesApart(t *testing.T) {
 				}
 			}
 			return uris
-		}(), 50, 0.98},
+		}(), 50, 0.98, false},
+		{"owned names", KindName, mcp.ToolsExecute, func(g generator) string { return g.join(4, "a", "b", "/", "*", "**", `\*`) }, words(4, "a", "b", "/", "*", "q"), 200, 1, true},
+		{"owned URIs", KindURI, mcp.ResourcesRead, func(g generator) string {
+			return g.pick("x:/", "x:/", "y:/", "x:", "q", "q*") + g.join(2, "a", "b", "/a", "/", "*", "A", ";a") + g.pick("", "/", "/*", "/**")
+		}, func() (uris []string) {
+			for _, begin := range []string{"", "x:", "x:/", "Y:/", "y:", "z:/", "z:"} {
+				for _, w := range words(3, "a", "B", "/", "?", ";", "..", "%20", "//", ".") {
+					uris = append(uris, begin+w)
+				}
+			}
+			return uris
+		}(), 50, 0.95, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			differing, told, partial := 0, 0, 0
 			for seed := range tc.pairs {
 				g := generator{rand.New(rand.NewSource(int64(seed)))}
-				patterns, both := g.variants(func() string { return tc.object(g) })
+				patterns, both := g.variants(func() string { return tc.object(g) }, tc.owned)
 				var policies [2]*Policy
 				var sets [2]RoleSet
 				refused := false
-				for i, roles := range both {
-					p, err := Compile(roles)
+				for i, config := range both {
+					p, err := config.Compile()
 					refused = refused || err != nil
 					if err == nil {
-						policies[i], sets[i] = p, p.RolesOf(nil, nil, nil)
+						policies[i], sets[i] = p, p.RolesOf(nil, nil, func(a Audience) bool { return a.Team == "t" })
 					}
 				}
 				if refused {
@@ -160,7 +190,11 @@ func TestRegionsTellPoliciesApart(t *testing.T) {
 					t.Logf("seed %d: %+v differ about %q", seed, both, tc.objects[at])
 				}
 			}
-			if differing < tc.pairs/2 || float64(told) < tc.least*float64(differing) {
+			enough := tc.pairs / 2
+			if tc.owned {
+				enough = tc.pairs / 4
+			}
+			if differing < enough || float64(told) < tc.least*float64(differing) {
 				t.Errorf("of %d pairs that differ, %d are told apart", differing, told)
 			}
 			if partial > tc.pairs/20 || tc.least == 1 && partial > 0 {

@@ -44,6 +44,7 @@ func (s *Set) update(u state.Update, logger func() *zap.Logger) {
 		return
 	}
 	s.lag.Store(int64(now.Sub(u.Current)))
+	s.alone.Store(u.Alone)
 	s.reached(u.Current)
 	if s.cause.Swap(nil) != nil {
 		logger().Info("the store of revocations is back, and all that was revoked is known", zap.Int("revocations", s.Status(now).Revocations))
@@ -55,7 +56,13 @@ func (s *Set) reached(at time.Time) {
 	now := int64(at.Sub(s.begin))
 	for {
 		current := s.current.Load()
-		if current >= now || s.current.CompareAndSwap(current, now) {
+		if current >= now {
+			return
+		}
+		if s.current.CompareAndSwap(current, now) {
+			if current == never {
+				close(s.known)
+			}
 			return
 		}
 	}

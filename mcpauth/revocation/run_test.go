@@ -246,6 +246,10 @@ func TestStale(t *testing.T) {
 	if err := s.Ready(start.Add(time.Minute)); err != nil {
 		t.Error(err)
 	}
+	f.tell(state.Update{Current: start.Add(time.Minute), Alone: true})
+	check(start.Add(time.Hour), Valid) // nobody else could have revoked it
+	f.tell(state.Update{Current: start.Add(time.Minute)})
+	check(start.Add(time.Hour), Unknown)
 	var words []string
 	for _, entry := range logs.All() {
 		words = append(words, entry.Message)

@@ -105,15 +105,17 @@ type Set struct {
 	begin          time.Time
 	current, stale atomic.Int64
 	lag            atomic.Int64
-	full           atomic.Bool
-	cause          atomic.Pointer[error]
+	// alone is whether nobody else writes to the store, full whether the set is.
+	alone, full atomic.Bool
+	cause       atomic.Pointer[error]
+	known       chan struct{}
 
 	watches watches
 }
 
 // New returns the set of a store's revocations, which knows nothing before Run.
 func New(store state.Store) *Set {
-	s := &Set{store: store, issuer: maphash.MakeSeed(), every: rand.Uint64(), begin: time.Now()} // #nosec G404 -- no secret
+	s := &Set{store: store, issuer: maphash.MakeSeed(), every: rand.Uint64(), begin: time.Now(), known: make(chan struct{})} // #nosec G404 -- no secret
 	for kind := range s.seeds {
 		s.seeds[kind] = [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
 		s.tables[kind].init()
@@ -122,6 +124,9 @@ func New(store state.Store) *Set {
 	s.SetAllowStale(0)
 	return s
 }
+
+// Known is closed when all was read for the first time that had been revoked.
+func (s *Set) Known() <-chan struct{} { return s.known }
 
 // SetAllowStale says for how long tokens are judged by what is known although the store
 // is cut off. 0 is not at all: they are Unknown after the Grace.
@@ -143,7 +148,8 @@ func (s *Set) Check(t *Token, now time.Time) Verdict {
 
 func (s *Set) isStale(now time.Time) bool {
 	current := s.current.Load()
-	return current == never || int64(now.Sub(s.begin))-current > s.stale.Load() || s.full.Load()
+	old := int64(now.Sub(s.begin))-current > s.stale.Load() && !s.alone.Load()
+	return current == never || old || s.full.Load()
 }
 
 func (s *Set) find(t *Token, now time.Time) Verdict {

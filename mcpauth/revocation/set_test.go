@@ -2,6 +2,7 @@ package revocation
 
 import (
 	"fmt"
+	"hash/maphash"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -203,7 +204,7 @@ func TestPurge(t *testing.T) {
 	}
 	slots := func() (n int) {
 		for i := range s.tables[state.RevokeID].parts {
-			n += len(*s.tables[state.RevokeID].parts[i].slots.Load())
+			n += len(s.tables[state.RevokeID].parts[i].slots.Load().all)
 		}
 		return n
 	}
@@ -292,7 +293,7 @@ func TestLongestRun(t *testing.T) {
 	s := million(t, 100_000)
 	longest, looked, parts := 0, 0, 0
 	for i := range s.tables[state.RevokeID].parts {
-		slots := *s.tables[state.RevokeID].parts[i].slots.Load()
+		slots := s.tables[state.RevokeID].parts[i].slots.Load().all
 		run := 0
 		for j := range slots {
 			if slots[j].first.Load() == 0 {
@@ -308,6 +309,33 @@ func TestLongestRun(t *testing.T) {
 	if mean := float64(looked) / float64(parts); longest > 200 || mean > 4 {
 		t.Errorf("the longest run is %d, the mean %.1f", longest, mean)
 	}
+}
+
+// TestFilter: with as many entries as a table may have, the filter lets few others
+// through, and all of those that are there.
+func TestFilter(t *testing.T) {
+	s := known()
+	// As full as tables get before they grow.
+	for i := range 16 * 8192 * 3 / 5 {
+		if err := s.Add(now, state.Revocation{Kind: state.RevokeSubject, Value: strconv.Itoa(i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seed, table := s.seeds[state.RevokeSubject][0], &s.tables[state.RevokeSubject]
+	let := 0
+	const n = 100_000
+	for i := range n {
+		if i < 50_000 && !table.may(maphash.String(seed, strconv.Itoa(i))) {
+			t.Fatalf("%d is there", i)
+		}
+		if table.may(maphash.String(seed, strconv.Itoa(-i-1))) {
+			let++
+		}
+	}
+	if let > n/100 {
+		t.Errorf("%d of %d are let through", let, n)
+	}
+	t.Logf("%d of %d are let through", let, n)
 }
 
 // TestConcurrent checks, adds and purges at the same time. What was added is found from

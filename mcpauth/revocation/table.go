@@ -29,6 +29,10 @@ func (q query) revoked(expires, before uint32) bool {
 // needs no lock: slots are written so that one that can be seen is complete, and are
 // never emptied; instead a new table takes the place of the old one. It is divided, so
 // that this takes little memory and time.
+//
+// Nearly every question is about what is not there. A filter with a byte for each slot
+// says so with one look, however many entries there are; of 200 such questions it lets
+// about one through.
 const (
 	shards = 16
 	// minSlots is the least size of a part, a power of two.
@@ -40,9 +44,27 @@ type table struct {
 }
 
 type part struct {
-	slots atomic.Pointer[[]slot]
+	slots atomic.Pointer[slots]
 	mu    sync.Mutex
 	used  int
+}
+
+type slots struct {
+	filter []atomic.Uint64
+	all    []slot
+}
+
+func newSlots(n int) *slots {
+	return &slots{make([]atomic.Uint64, n/minSlots), make([]slot, n)}
+}
+
+// filtered returns the word of the filter for a hash, and the bits that are set in it if
+// there may be an entry. The word, the bits, the slot and the part go by different bits
+// of the hash.
+func (s *slots) filtered(first uint64) (word *atomic.Uint64, bits uint64) {
+	mixed := first * 0x9e3779b97f4a7c15
+	bits = 1<<(mixed>>58) | 1<<(mixed>>52&63) | 1<<(mixed>>46&63) | 1<<(mixed>>40&63)
+	return &s.filter[first>>28&uint64(len(s.filter)-1)], bits // #nosec G115 -- a power of two
 }
 
 type slot struct {
@@ -54,8 +76,7 @@ type slot struct {
 
 func (t *table) init() {
 	for i := range t.parts {
-		slots := make([]slot, minSlots)
-		t.parts[i].slots.Store(&slots)
+		t.parts[i].slots.Store(newSlots(minSlots))
 	}
 }
 
@@ -76,25 +97,17 @@ func unpack(times uint64) (expires, before uint32) {
 	return uint32(times >> 32), uint32(times & math.MaxUint32) // #nosec G115 -- halves
 }
 
-// may looks whether there is any entry with a first hash.
+// may reports whether there can be an entry with a first hash.
 func (t *table) may(first uint64) bool {
 	first = nonzero(first)
-	slots := *t.parts[first>>60].slots.Load()
-	mask := maskOf(slots)
-	for i := first & mask; ; i = (i + 1) & mask {
-		switch slots[i].first.Load() {
-		case 0:
-			return false
-		case first:
-			return true
-		}
-	}
+	word, bits := t.parts[first>>60].slots.Load().filtered(first)
+	return word.Load()&bits == bits
 }
 
 // has looks for an entry of an issuer, and for one of any.
 func (t *table) has(first, second, issuer, every uint64, q query) bool {
 	first = nonzero(first)
-	slots := *t.parts[first>>60].slots.Load()
+	slots := t.parts[first>>60].slots.Load().all
 	mask := maskOf(slots)
 	for i := first & mask; ; i = (i + 1) & mask {
 		s := &slots[i]
@@ -117,8 +130,8 @@ func (t *table) add(e entry, now uint32) bool {
 	p := &t.parts[e.first>>60]
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	slots := *p.slots.Load()
-	if s := find(slots, e.first, e.second); s.first.Load() != 0 {
+	slots := p.slots.Load()
+	if s := find(slots.all, e.first, e.second); s.first.Load() != 0 {
 		if expires, before := unpack(s.times.Load()); expires > now {
 			e.expires, e.before = max(expires, e.expires), max(before, e.before)
 		}
@@ -128,8 +141,8 @@ func (t *table) add(e entry, now uint32) bool {
 	if p.used >= MaxRevocations/shards {
 		return false
 	}
-	if (p.used+1)*5 > len(slots)*3 {
-		slots = p.rebuild(2*len(slots), 0)
+	if (p.used+1)*5 > len(slots.all)*3 {
+		slots = p.rebuild(2*len(slots.all), 0)
 	}
 	p.put(slots, e)
 	return true
@@ -147,18 +160,19 @@ func find(slots []slot, first, second uint64) *slot {
 }
 
 // put fills a free slot.
-func (p *part) put(slots []slot, e entry) {
-	s := find(slots, e.first, e.second)
+func (p *part) put(slots *slots, e entry) {
+	s := find(slots.all, e.first, e.second)
 	s.second.Store(e.second)
 	s.times.Store(pack(e.expires, e.before))
 	s.first.Store(e.first)
+	word, bits := slots.filtered(e.first)
+	word.Or(bits)
 	p.used++
 }
 
 // rebuild makes another table of some size, without what has expired by then.
-func (p *part) rebuild(size int, over uint32) []slot {
-	old := *p.slots.Load()
-	slots := make([]slot, size)
+func (p *part) rebuild(size int, over uint32) *slots {
+	old, slots := p.slots.Load().all, newSlots(size)
 	p.used = 0
 	for i := range old {
 		first := old[i].first.Load()
@@ -167,7 +181,7 @@ func (p *part) rebuild(size int, over uint32) []slot {
 			p.put(slots, entry{first, old[i].second.Load(), expires, before})
 		}
 	}
-	p.slots.Store(&slots)
+	p.slots.Store(slots)
 	return slots
 }
 
@@ -191,7 +205,7 @@ func (t *table) purge(now time.Time) {
 	for i := range t.parts {
 		p := &t.parts[i]
 		p.mu.Lock()
-		slots := *p.slots.Load()
+		slots := p.slots.Load().all
 		left := 0
 		for j := range slots {
 			if expires, _ := unpack(slots[j].times.Load()); slots[j].first.Load() != 0 && expires > over {

@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// supposed is the subject and the id of a token that does not say them.
-const supposed = "hypothetical"
+// Supposed is the subject, and the id of the token, of a principal of whom they are not
+// said.
+const Supposed = "hypothetical"
 
 // Suppose returns the claims that [Verifier.Verify] would return of a token with
 // these members, at now and for one of the audiences, if its issuer had signed it.
@@ -46,8 +47,8 @@ func (v *Verifier) Suppose(members map[string]any, now time.Time, audiences []st
 	} else if len(audiences) > 0 {
 		suppose("aud", audiences[0])
 	}
-	suppose("sub", supposed)
-	suppose("jti", supposed)
+	suppose("sub", Supposed)
+	suppose("jti", Supposed)
 	suppose("exp", float64(now.Add(time.Hour).Unix()))
 	claims, refusal := v.judge(iss, members, audiences, now)
 	if refusal != nil {

@@ -134,7 +134,7 @@ func (s *Store) follow(ctx context.Context, f *feed, told func(state.Update), be
 			anew, cut = err != nil, err != nil
 		}
 		if !anew {
-			update.Current = now
+			update.Current, update.Alone = now, true
 		}
 		if !anew || len(update.Revocations) > 0 {
 			told(update)

@@ -1,0 +1,140 @@
+package mcpauth
+
+import (
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/revocation"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
+)
+
+var (
+	// errRevoked ends a stream whose token was revoked.
+	errRevoked = fmt.Errorf("%w: the access token was revoked", ErrStreamOver)
+	// errRevocationUnknown ends a stream when nobody knows any more what was revoked.
+	errRevocationUnknown = fmt.Errorf("%w: the store of revocations is cut off", ErrStreamOver)
+)
+
+// revocable is what a token can be revoked by.
+func revocable(c *token.Claims) revocation.Token {
+	return revocation.Token{Issuer: c.Issuer, ID: c.TokenID, Subject: c.Subject, Client: c.ClientID, IssuedAt: c.IssuedAt, Hash: c.Digest}
+}
+
+// revocable is what the principal can be shut out by at a moment. Who has no token is
+// as good as issued one just then.
+func (p *Principal) revocableAt(now time.Time) *revocation.Token {
+	if !p.vouched {
+		return &p.revocable
+	}
+	t := p.revocable
+	t.IssuedAt = now
+	return &t
+}
+
+// checkRevoked refuses a token that was revoked, and any while it is not known what was.
+func (h *Handler) checkRevoked(p *Principal, e *endpoint, now time.Time) *Refusal {
+	verdict := h.revocations.Check(p.revocableAt(now), now)
+	if verdict == revocation.Valid {
+		return nil
+	}
+	if !verdict.Revoked() {
+		return refuse(http.StatusServiceUnavailable, mcp.CodeUnauthorized, "revocation_unknown", "it is not known whether the access token was revoked")
+	}
+	h.logger.Info("token was revoked", zap.String("by", verdict.String()), zap.String("issuer", p.Issuer), zap.String("token", p.TokenID))
+	f := refuse(http.StatusUnauthorized, mcp.CodeUnauthorized, "token_revoked", "the access token was revoked")
+	if len(h.Issuers) > 0 {
+		f.challenge = e.challenge("invalid_token", f.Message, h.ScopesSupported)
+	}
+	return f
+}
+
+// watch has the stream end when its token is revoked.
+func (a *answer) watch() {
+	c := a.call
+	if c.handler == nil {
+		return
+	}
+	now := time.Now()
+	end := func(v revocation.Verdict) {
+		// It may not wait, and to end a request may take locks of others.
+		go a.end(causeOf(v))
+	}
+	watch, verdict := c.handler.revocations.Watch(c.Principal.revocableAt(now), now, end)
+	if verdict != revocation.Valid {
+		a.end(causeOf(verdict))
+		return
+	}
+	a.watched = watch
+}
+
+func causeOf(v revocation.Verdict) error {
+	if v.Revoked() {
+		return errRevoked
+	}
+	return errRevocationUnknown
+}
+
+// Watch notices when the token of a call is revoked, for as long as something of it
+// lasts that outlives the call, such as a session.
+type Watch struct {
+	set   *revocation.Set
+	token revocation.Token
+	ended func()
+
+	mu    sync.Mutex
+	watch *revocation.Watch
+	// over is whether nobody wants to know any more, blind whether the store was cut
+	// off, so that the token is watched again only when it is asked for.
+	over, blind bool
+}
+
+// Watch has ended called, once and from a goroutine of its own, when the call's token is
+// revoked. It begins with Renew, and has to be closed.
+func (c *Call) Watch(ended func()) *Watch {
+	return &Watch{set: c.handler.revocations, token: *c.Principal.revocableAt(time.Now()), ended: ended}
+}
+
+// Renew goes on watching, if that ended because the store was cut off.
+func (w *Watch) Renew() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.over || w.watch != nil && !w.blind {
+		return
+	}
+	w.blind = false
+	watch, verdict := w.set.Watch(&w.token, time.Now(), w.told)
+	w.watch = watch
+	if verdict != revocation.Valid {
+		w.blind = true
+		w.tell(verdict)
+	}
+}
+
+func (w *Watch) told(v revocation.Verdict) {
+	go func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.blind = true
+		w.tell(v)
+	}()
+}
+
+func (w *Watch) tell(v revocation.Verdict) {
+	if v.Revoked() && !w.over {
+		w.over = true
+		go w.ended()
+	}
+}
+
+// Close ends the watch. Ended may be called yet if that has begun.
+func (w *Watch) Close() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.over = true
+	w.watch.Close()
+}
