@@ -80,8 +80,8 @@ func (h *Handler) rejudge(c *Call) bool {
 		return false // such as /mcp, when there is a second server
 	}
 	p := h.reidentify(c, e, now)
-	if p == nil {
-		return false
+	if p == nil || h.checkRevoked(p, e, now) != nil {
+		return false // the store of revocations may be another now, too
 	}
 	before := *c
 	c.handler, c.endpoint, c.Principal, c.tasks = h, e, p, h.tasks

@@ -12,8 +12,10 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"math/big"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -41,6 +43,8 @@ var world struct {
 	jwks                                *jwksServer
 	// loaded is when a configuration was loaded last.
 	loaded atomic.Int64
+	// generation counts them.
+	generation atomic.Int64
 }
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
@@ -99,6 +103,11 @@ func start() (stop func(), err error) {
 
 // load runs a Caddyfile through the real adapter and makes it the running one.
 func load(text string) error {
+	// What tells one configuration from the next, where nothing else has to.
+	const site = "scopes_supported mcp:call"
+	mark := fmt.Sprintf("generation-%d", world.generation.Add(1))
+	marked := strings.Contains(text, site)
+	text = strings.Replace(text, site, site+"\n\t\twell_known_text generation "+mark, 1)
 	config, warnings, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(text), map[string]any{"filename": "Caddyfile"})
 	if err != nil {
 		return err
@@ -110,7 +119,32 @@ func load(text string) error {
 	}
 	err = caddy.Load(config, true)
 	world.loaded.Store(time.Now().UnixNano())
-	return err
+	if err != nil || !marked {
+		return err
+	}
+	return settle(mark)
+}
+
+// settle waits until new connections come to the configuration with that mark. Caddy
+// closes the old listeners shortly after a reload, and until then they may accept a few.
+func settle(mark string) error {
+	for same, deadline := 0, time.Now().Add(patience); same < 8; {
+		if time.Now().After(deadline) {
+			return fmt.Errorf("connections do not come to %s", mark)
+		}
+		client := &http.Client{Transport: &http.Transport{TLSClientConfig: tlsConfig.Clone(), DisableKeepAlives: true}, Timeout: patience}
+		resp, err := client.Get(fmt.Sprintf("https://localhost:%d/.well-known/generation", world.secure))
+		if err != nil {
+			same = 0
+			continue
+		}
+		body, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if same++; strings.TrimSpace(string(body)) != mark {
+			same = 0
+		}
+	}
+	return nil
 }
 
 // caddyfile is the configuration under test. more is put into the role "a".

@@ -12,6 +12,7 @@ import (
 // TestTasks has the rows about tasks, in each revision that has them. The table of
 // tasks lives as long as the process, so every test makes ids of its own.
 func TestTasks(t *testing.T) {
+	reload(t, caddyfile("")) // what servers have said of themselves before is forgotten
 	for _, k := range taskings {
 		for _, w := range wires {
 			run := func(name string, f func(t *testing.T, up *upstream)) {
