@@ -55,6 +55,8 @@ func TestREADMECaddyfiles(t *testing.T) {
 	t.Setenv("JWT_SECRET", "2f8Jq0Zs-not-a-secret-Ww3kT9bYh6")
 	t.Setenv("TICKETS_KEY", "k")
 	t.Setenv("REDIS_PASSWORD", "k")
+	t.Setenv("ADMIN_PASSWORD", "seven Quiet otters 9 row upstream")
+	t.Setenv("BOB_PASSWORD", "Tulip-42 walks sideways")
 	t.Setenv("XDG_DATA_HOME", t.TempDir())
 	for _, source := range readme(t, "caddyfile") {
 		title, _, _ := strings.Cut(source, "\n\t\t\t")
@@ -127,6 +129,11 @@ var modules = []string{
 	"mcp_gateway.key_sources.pem",
 	"mcp_gateway.key_sources.secret",
 	"http.reverse_proxy.transport.mcp",
+	"mcp_gateway.stores.redis",
+	"mcp_gateway.stores.embedded",
+	"mcp_gateway.key_sources.gateway",
+	"http.handlers.mcp_admin",
+	"admin.api.mcp_gateway",
 }
 
 // TestImportable builds Caddy as xcaddy does: a module of its own that imports the
