@@ -7,6 +7,7 @@ import (
 	"time"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+
 	"github.com/go-json-experiment/json"
 	"github.com/spf13/cobra"
 

@@ -279,11 +279,13 @@ func TestTeamErrors(t *testing.T) {
 		{"a team without any", Config{Roles: []Role{{Name: "r", Teams: []string{"a"}}}}, `role "r": team 1: nothing belongs to team "a", so the role would hold nowhere: say first what belongs to which team`, Error{Team: 0, Grant: -1}},
 		{
 			"a grant elsewhere", acme(Role{Name: "r", Teams: []string{"support"}, Allow: []Grant{{Permission: "*"}, {Permission: "tools.read", Objects: []string{"d*/x", "crm/x"}}}}),
-			`role "r": grant 2: object 2: "crm/x": nothing there belongs to a team of the role, so this would never count`, Error{Team: -1, Grant: 1, Object: 1},
+			`role "r": grant 2: object 2: "crm/x": nothing there belongs to a team of the role, so this would never count`,
+			Error{Team: -1, Grant: 1, Object: 1},
 		},
 		{
 			"a deny elsewhere", acme(Role{Name: "r", Teams: []string{"*"}, Deny: []Grant{{Permission: "tools.read", Objects: []string{"free*"}}}}),
-			`role "r": deny 1: object 1: "free*": nothing there belongs to a team of the role, so this would never count`, Error{Team: -1, Grant: 0, Object: 0, Deny: true},
+			`role "r": deny 1: object 1: "free*": nothing there belongs to a team of the role, so this would never count`,
+			Error{Team: -1, Grant: 0, Object: 0, Deny: true},
 		},
 		{"a team called *", Config{Teams: map[string][]string{"*": {"a"}}}, "team *: this stands for every team, and cannot be the id of one", Error{}},
 		{"a team without a name", Config{Teams: map[string][]string{"": {"a"}}}, "the id of a team is empty; is a placeholder unset?", Error{}},
@@ -294,12 +296,16 @@ func TestTeamErrors(t *testing.T) {
 		{"a whole server", Config{Visibility: map[string]Audience{"b/**": {Team: "a"}}}, "visibility of b/**: this is the whole server: say for whom that is by its name alone", Error{}},
 		{"a server alone", Config{Visibility: map[string]Audience{"b": {Team: "a"}}}, "visibility of b: this is the whole server: say for whom that is by its name alone", Error{}},
 		{
-			"an exception", Config{Visibility: map[string]Audience{"s/a_*": {Team: "a"}, "s/a_b": {}}},
-			"visibility of s/a_b: public makes no exception from s/a_*, which matches it too: who sees an object must be let by all that match it", Error{},
+			"an exception",
+			Config{Visibility: map[string]Audience{"s/a_*": {Team: "a"}, "s/a_b": {}}},
+			"visibility of s/a_b: public makes no exception from s/a_*, which matches it too: who sees an object must be let by all that match it",
+			Error{},
 		},
 		{
-			"a wide exception", Config{Visibility: map[string]Audience{"s/**b": {Owner: "a"}, "s/a*b": {}}},
-			"visibility of s/a*b: public makes no exception from s/**b, which matches it too: who sees an object must be let by all that match it", Error{},
+			"a wide exception",
+			Config{Visibility: map[string]Audience{"s/**b": {Owner: "a"}, "s/a*b": {}}},
+			"visibility of s/a*b: public makes no exception from s/**b, which matches it too: who sees an object must be let by all that match it",
+			Error{},
 		},
 	} {
 		t.Run(tt.row, func(t *testing.T) {
