@@ -56,9 +56,46 @@ var (
 	wires = []wire{h1, h2}
 )
 
+// spare are connections to the secure port that were made in advance, by protocol. While
+// Caddy starts its TLS app, it races with the handshakes that it already takes (its events
+// copy the app), so that a test must not begin one in the middle of a reload.
+var spare = map[string]chan net.Conn{"http/1.1": make(chan net.Conn, 32), "h2": make(chan net.Conn, 32)}
+
+// prepare makes the spare connections of a wire anew, and returns how many are left.
+func (w wire) prepare(t *testing.T) (left func() int) {
+	t.Helper()
+	protocol := w.protocol()
+	w.discard()
+	made := make([]net.Conn, cap(spare[protocol]))
+	for i := range made {
+		made[i] = dial(t, world.secure, protocol)
+	}
+	for _, conn := range made {
+		spare[protocol] <- conn
+	}
+	t.Cleanup(w.discard)
+	return func() int { return len(spare[protocol]) }
+}
+
+// discard forgets the spare connections, which a reload ends.
+func (w wire) discard() {
+	for protocol := w.protocol(); len(spare[protocol]) > 0; {
+		<-spare[protocol]
+	}
+}
+
+func (w wire) protocol() string { return map[string]string{"h1": "http/1.1", "h2": "h2"}[w.name] }
+
 // dial connects to a port of the gateway: over TLS if it is the secure one.
 func dial(t *testing.T, port int, protocol string) net.Conn {
 	t.Helper()
+	if port == world.secure {
+		select {
+		case conn := <-spare[protocol]:
+			return conn
+		default:
+		}
+	}
 	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 	for range 10 {
 		if !errors.Is(err, syscall.ECONNRESET) {
@@ -114,6 +151,9 @@ func exchangeH1(t *testing.T, m message) *reply {
 		return readH1(bufio.NewReader(conn), m.method)
 	})
 }
+
+// reloading reports whether Caddy is just loading a configuration.
+func reloading() bool { return time.Unix(0, world.loaded.Load()).After(time.Now()) }
 
 // overReload sends again what met the old listener as it closed: Caddy resets the
 // connections that it has not accepted by then, shortly after a reload.

@@ -15,9 +15,9 @@ func TestInstructions(t *testing.T) {
 	const instructions = `"instructions" : "Ask \u0061dmin for secret_tool."`
 	greeted := func(version, instructions string) string {
 		if version == v26 {
-			return result("0", `{"supportedVersions":["2026-07-28"],"capabilities":{ },`+instructions+`,"serverInfo":{"name":"s","version":"1"}}`)
+			return result("0", `{"supportedVersions":["2026-07-28"],"capabilities": `+canDo+`,`+instructions+`,"serverInfo":{"name":"s","version":"1"}}`)
 		}
-		return result("0", `{`+instructions+`, "protocolVersion":"`+version+`","capabilities":{},"serverInfo":{"name":"s","version":"1"}}`)
+		return result("0", `{`+instructions+`, "protocolVersion":"`+version+`","capabilities":`+canDo+`,"serverInfo":{"name":"s","version":"1"}}`)
 	}
 	begin := func(t *testing.T, who person, version string) message {
 		if version == v26 {

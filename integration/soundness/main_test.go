@@ -41,7 +41,7 @@ var world struct {
 	// another TLS site with two servers, of which teams see more than others.
 	secure, plain, public, small, teams int
 	jwks                                *jwksServer
-	// loaded is when a configuration was loaded last.
+	// loaded is when a configuration was loaded last, in the future while one is.
 	loaded atomic.Int64
 	// generation counts them.
 	generation atomic.Int64
@@ -117,6 +117,7 @@ func load(text string) error {
 			return fmt.Errorf("adapting the Caddyfile: %s", w.Message)
 		}
 	}
+	world.loaded.Store(time.Now().Add(patience).UnixNano()) // connections may be reset from now on
 	err = caddy.Load(config, true)
 	world.loaded.Store(time.Now().UnixNano())
 	if err != nil || !marked {
