@@ -25,8 +25,8 @@ event streams and MCP sessions. With a shared store, every node does.
 
 Name one of --id, --hash, --subject, --client and --everyone. Without --issuer,
 tokens of every issuer are meant. --before spares tokens that are issued from
-that moment on; without it, who is named cannot come back before the revocation
-is forgotten, which is at --expires, or never.
+that moment on; --everyone needs it. Without it, who is named cannot come back
+before the revocation is forgotten, which is at --expires, or never.
 
 It asks the admin endpoint of the running Caddy.
 Exit code: 0 revoked, 2 not.`, runRevoke)

@@ -17,6 +17,7 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/login"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/revocation"
 )
 
 func init() {
@@ -62,8 +63,11 @@ type Handler struct {
 	logger *zap.Logger
 	prefix string
 	desk   *login.Desk
-	store  state.Store
-	routes map[string]map[string]action
+	// revocations are asked beside the session: an administrator may have revoked the
+	// token, or all that were issued until some time.
+	revocations *revocation.Set
+	store       state.Store
+	routes      map[string]map[string]action
 }
 
 // action answers a request. What it returns is written as JSON.
@@ -97,7 +101,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	app := loaded.(*mcpauth.App)
-	h.desk, h.store = app.Desk(), app.Store()
+	h.desk, h.store, h.revocations = app.Desk(), app.Store(), app.Revocations()
 	if h.Login && h.desk == nil {
 		return errors.New("nobody can log in: declare accounts in the global option mcp_gateway, at least an administrator")
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/account"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/login"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/revocation"
 )
 
 // routeLogin switches /auth/ on.
@@ -89,7 +90,27 @@ func (h *Handler) visitor(r *http.Request) (*login.Visitor, error) {
 	if raw == "" {
 		return nil, &refusal{status: http.StatusUnauthorized, reason: "token_missing", message: "a session token is needed; log in"}
 	}
-	return h.desk.Check(r.Context(), raw)
+	v, err := h.desk.Check(r.Context(), raw)
+	if err != nil {
+		return nil, err
+	}
+	return v, h.check(mcpauth.Revocable(v.Claims))
+}
+
+var (
+	errRevoked        = &refusal{status: http.StatusUnauthorized, reason: "token_revoked", message: "the token was revoked; log in again"}
+	errRevokedUnknown = &refusal{status: http.StatusServiceUnavailable, reason: "revocation_unknown", message: "it is not known whether the token was revoked; try again"}
+)
+
+// check refuses what was revoked, and everything while it is not known what was.
+func (h *Handler) check(t revocation.Token) error {
+	switch verdict := h.revocations.Check(&t, time.Now()); {
+	case verdict == revocation.Valid:
+		return nil
+	case verdict.Revoked():
+		return errRevoked
+	}
+	return errRevokedUnknown
 }
 
 func (h *Handler) logout(_ http.ResponseWriter, r *http.Request) (*answer, error) {

@@ -61,7 +61,7 @@ func (a *App) provisionAccounts(ctx caddy.Context) error {
 	if err := accounts.Check(a.declared); err != nil {
 		return fmt.Errorf("accounts: %w", err)
 	}
-	a.desk, err = login.New(a.store.store, accounts, a.issuer, a.Accounts.Sessions, a.Environment, logger)
+	a.desk, err = login.New(a.store.store, a.store.revocations, accounts, a.issuer, a.Accounts.Sessions, a.Environment, logger)
 	if err != nil {
 		return fmt.Errorf("accounts: %w", err)
 	}

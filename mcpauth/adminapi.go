@@ -25,7 +25,7 @@ func init() {
 //
 // `by` is id, hash, subject, client or everyone; without an `issuer`, tokens of every
 // issuer are meant. `before` spares the tokens of a subject, of a client or of everyone
-// that are issued from that moment on. When such tokens have `expires`d anyhow, the
+// that are issued from that moment on; for everyone it is required. When such tokens have `expires`d anyhow, the
 // revocation is forgotten; without it, never.
 type adminAPI struct{}
 
@@ -101,6 +101,9 @@ func serveRevocations(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (r *RevocationRequest) revocation() (state.Revocation, error) {
+	if r.By == state.RevokeEveryone.String() && r.Before.IsZero() {
+		return state.Revocation{}, errors.New("to revoke everyone's tokens needs before; without it, nobody could come back")
+	}
 	made := state.Revocation{Issuer: r.Issuer, Value: r.Value, Before: r.Before, Expires: r.Expires}
 	for kind := state.RevokeID; kind <= state.RevokeEveryone; kind++ {
 		if kind.String() == r.By {

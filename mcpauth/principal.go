@@ -53,7 +53,7 @@ func (p *Principal) Owner() state.Owner {
 
 func (h *Handler) newPrincipal(claims *token.Claims, server string) *Principal {
 	set := h.policy.RolesOf(values(claims), claims.Scopes, sees(claims))
-	p := &Principal{Claims: claims, Roles: h.policy.RoleNamesOn(set, server), Identity: make(http.Header), revocable: revocable(claims), policy: h.policy, set: set}
+	p := &Principal{Claims: claims, Roles: h.policy.RoleNamesOn(set, server), Identity: make(http.Header), revocable: Revocable(claims), policy: h.policy, set: set}
 	for name, value := range map[string]string{
 		"Subject":   p.Subject,
 		"Issuer":    p.Issuer,

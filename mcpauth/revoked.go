@@ -20,12 +20,12 @@ var (
 	errRevocationUnknown = fmt.Errorf("%w: the store of revocations is cut off", ErrStreamOver)
 )
 
-// revocable is what a token can be revoked by.
-func revocable(c *token.Claims) revocation.Token {
+// Revocable is what a token can be revoked by.
+func Revocable(c *token.Claims) revocation.Token {
 	return revocation.Token{Issuer: c.Issuer, ID: c.TokenID, Subject: c.Subject, Client: c.ClientID, IssuedAt: c.IssuedAt, Hash: c.Digest}
 }
 
-// revocable is what the principal can be shut out by at a moment. Who has no token is
+// revocableAt is what the principal can be shut out by at a moment. Who has no token is
 // as good as issued one just then.
 func (p *Principal) revocableAt(now time.Time) *revocation.Token {
 	if !p.vouched {
@@ -47,9 +47,7 @@ func (h *Handler) checkRevoked(p *Principal, e *endpoint, now time.Time) *Refusa
 	}
 	h.logger.Info("token was revoked", zap.String("by", verdict.String()), zap.String("issuer", p.Issuer), zap.String("token", p.TokenID))
 	f := refuse(http.StatusUnauthorized, mcp.CodeUnauthorized, "token_revoked", "the access token was revoked")
-	if len(h.Issuers) > 0 {
-		f.challenge = e.challenge("invalid_token", f.Message, h.ScopesSupported)
-	}
+	f.challenge = e.challenge("invalid_token", f.Message, h.ScopesSupported)
 	return f
 }
 

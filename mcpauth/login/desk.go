@@ -16,6 +16,7 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/account"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/issue"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/revocation"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
 )
 
@@ -39,14 +40,16 @@ type Desk struct {
 	accounts *account.Service
 	issuer   *issue.Issuer
 	store    state.Store
-	config   Config
-	verifier *token.Verifier
-	logger   *zap.Logger
-	now      func() time.Time
+	// revocations are what an administrator has revoked, beside what the desk ends.
+	revocations *revocation.Set
+	config      Config
+	verifier    *token.Verifier
+	logger      *zap.Logger
+	now         func() time.Time
 }
 
 // New returns the desk for accounts, whose sessions have tokens of the issuer.
-func New(store state.Store, accounts *account.Service, issuer *issue.Issuer, config Config, environment string, logger *zap.Logger) (*Desk, error) {
+func New(store state.Store, revocations *revocation.Set, accounts *account.Service, issuer *issue.Issuer, config Config, environment string, logger *zap.Logger) (*Desk, error) {
 	if config.Lifetime == 0 {
 		config.Lifetime = caddy.Duration(8 * time.Hour)
 	}
@@ -71,7 +74,7 @@ func New(store state.Store, accounts *account.Service, issuer *issue.Issuer, con
 		return nil, err
 	}
 	verifier.Environment = environment
-	return &Desk{accounts, issuer, store, config, verifier, logger, time.Now}, nil
+	return &Desk{accounts, issuer, store, revocations, config, verifier, logger, time.Now}, nil
 }
 
 // Accounts is the service of the accounts. What ends sessions or tokens is done by the

@@ -22,6 +22,7 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state/statetest"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/account"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/issue"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/revocation"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
 )
 
@@ -51,6 +52,45 @@ func opened(t *testing.T, module state.Module) state.Store {
 	return store
 }
 
+// following is a store's set of revocations, which knows what it has.
+func following(t *testing.T, store state.Store) *revocation.Set {
+	t.Helper()
+	set := revocation.New(store)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		set.Run(ctx, zap.NewNop)
+	}()
+	t.Cleanup(func() { cancel(); <-done })
+	<-set.Known()
+	return set
+}
+
+// What was revoked cannot be had again by a refresh.
+func TestRefreshOfWhatWasRevoked(t *testing.T) {
+	for name, r := range map[string]state.Revocation{
+		"everyone": {Kind: state.RevokeEveryone, Before: time.Now().Add(time.Minute)},
+		"subject":  {Kind: state.RevokeSubject, Issuer: name},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := embeddedWorld(t, Config{})
+			u := w.user("a@example.com", false)
+			g := w.login("a@example.com")
+			if r.Kind == state.RevokeSubject {
+				r.Value = u.ID
+			}
+			r.Expires = time.Now().Add(time.Hour)
+			if err := w.revocations.Revoke(t.Context(), r); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := w.Refresh(t.Context(), g.Refresh, address); !errors.Is(err, ErrRefresh) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
 // world is a node.
 type world struct {
 	*Desk
@@ -73,7 +113,7 @@ func newWorld(t *testing.T, store state.Store, config Config) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	desk, err := New(store, accounts, issuer, config, "production", logger)
+	desk, err := New(store, following(t, store), accounts, issuer, config, "production", logger)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -454,7 +494,7 @@ func TestConfigErrors(t *testing.T) {
 		{MaxPerUser: -1},
 		{MaxPerUser: 1001},
 	} {
-		if _, err := New(w.store, w.accounts, w.issuer, config, "", zap.NewNop()); err == nil {
+		if _, err := New(w.store, w.revocations, w.accounts, w.issuer, config, "", zap.NewNop()); err == nil {
 			t.Errorf("%+v was accepted", config)
 		}
 	}

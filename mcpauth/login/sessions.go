@@ -16,6 +16,7 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/account"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/issue"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/revocation"
 )
 
 // record is what is kept of a session.
@@ -172,6 +173,19 @@ func (d *Desk) expires(data record) time.Time {
 // end is when a session ends in any case.
 func (d *Desk) end(data record) time.Time { return data.Started.Add(time.Duration(d.config.Lifetime)) }
 
+// barred refuses to go on with a session if tokens of the user, issued when its last one
+// was, are revoked: that would be a way around it.
+func (d *Desk) barred(user string, data record) error {
+	issued := revocation.Token{Issuer: d.issuer.Name(), Subject: user, IssuedAt: data.Refreshed}
+	switch verdict := d.revocations.Check(&issued, time.Now()); {
+	case verdict == revocation.Valid:
+		return nil
+	case verdict.Revoked():
+		return ErrRefresh
+	}
+	return state.Unavailable(errors.New("it is not known what was revoked"))
+}
+
 // errReused is for a refresh token that was used before.
 var errReused = errors.New("the refresh token was used before")
 
@@ -198,6 +212,9 @@ func (d *Desk) Refresh(ctx context.Context, text, address string) (Grant, error)
 		}
 		if now := d.now(); !now.Add(time.Second).Before(d.expires(entry.Data)) {
 			return nil, ErrRefresh
+		}
+		if err := d.barred(refresh.user, entry.Data); err != nil {
+			return nil, err
 		}
 		// First the old token, so that there never are two that are good. If the rest
 		// fails, there still is the refresh token.
