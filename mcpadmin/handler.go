@@ -5,7 +5,9 @@ package mcpadmin
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -67,11 +69,12 @@ type Handler struct {
 	// token, or all that were issued until some time.
 	revocations *revocation.Set
 	store       state.Store
-	routes      map[string]map[string]action
+	// operations are all that are switched on, routes the same by path and method, and
+	// patterns those paths that stand for several.
+	operations []*operation
+	routes     map[string]map[string]*operation
+	patterns   []string
 }
-
-// action answers a request. What it returns is written as JSON.
-type action func(w http.ResponseWriter, r *http.Request) (*answer, error)
 
 // CaddyModule returns the Caddy module information.
 func (*Handler) CaddyModule() caddy.ModuleInfo {
@@ -105,7 +108,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.Login && h.desk == nil {
 		return errors.New("nobody can log in: declare accounts in the global option mcp_gateway, at least an administrator")
 	}
-	h.routes = make(map[string]map[string]action)
+	h.routes = make(map[string]map[string]*operation)
 	if h.Login {
 		h.routeLogin()
 	}
@@ -123,17 +126,16 @@ func (h *Handler) Validate() error {
 	return nil
 }
 
-// route has an action answer a method and a path.
-func (h *Handler) route(method, path string, a action) {
-	path = h.prefix + path
-	if h.routes[path] == nil {
-		h.routes[path] = make(map[string]action)
-	}
-	h.routes[path][method] = a
-}
-
 // own are the first segments of the paths that are answered, with 404 if need be.
 var own = []string{"/auth/"}
+
+// owns reports whether a path is the handler's to answer.
+func (h *Handler) owns(path string) bool {
+	rest, ok := strings.CutPrefix(path, h.prefix)
+	return ok && slices.ContainsFunc(own, func(first string) bool {
+		return strings.HasPrefix(rest, first) || rest == strings.TrimSuffix(first, "/")
+	})
+}
 
 // bodyTimeout is how long a client may take to send a body.
 const bodyTimeout = 10 * time.Second
@@ -141,23 +143,17 @@ const bodyTimeout = 10 * time.Second
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	path := originalPath(r)
-	methods, known := h.routes[path]
-	if !known {
-		for _, first := range own {
-			if strings.HasPrefix(path, h.prefix+first) {
-				h.refuse(w, r, errNoPath)
-				return nil
-			}
-		}
+	if !h.owns(path) {
 		return next.ServeHTTP(w, r)
 	}
-	act, known := methods[r.Method]
-	if !known {
-		allowed := make([]string, 0, len(methods))
-		for method := range methods {
-			allowed = append(allowed, method)
-		}
-		w.Header().Set("Allow", strings.Join(allowed, ", "))
+	methods := h.find(path, r)
+	if methods == nil {
+		h.refuse(w, r, errNoPath)
+		return nil
+	}
+	asked := methods[r.Method]
+	if asked == nil {
+		w.Header().Set("Allow", strings.Join(slices.Sorted(maps.Keys(methods)), ", "))
 		h.refuse(w, r, errMethod)
 		return nil
 	}
@@ -165,7 +161,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		// net/http reads over some of an unread body before it sends the answer.
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
 	}
-	answer, err := act(w, r)
+	answer, err := asked.act(w, r)
 	if err != nil {
 		h.refuse(w, r, err)
 		return nil

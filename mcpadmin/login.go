@@ -17,12 +17,12 @@ import (
 
 // routeLogin switches /auth/ on.
 func (h *Handler) routeLogin() {
-	h.route(http.MethodPost, "/auth/login", h.login)
-	h.route(http.MethodPost, "/auth/refresh", h.refresh)
-	h.route(http.MethodPost, "/auth/logout", h.logout)
-	h.route(http.MethodGet, "/auth/me", h.me)
-	h.route(http.MethodPost, "/auth/password", h.password)
-	h.route(http.MethodPost, "/auth/register", h.register)
+	h.add(operation{method: http.MethodPost, path: "/auth/login", summary: "Begins a session with a password", status: http.StatusOK, act: h.login})
+	h.add(operation{method: http.MethodPost, path: "/auth/refresh", summary: "Gives a session its next tokens", status: http.StatusOK, act: h.refresh})
+	h.add(operation{method: http.MethodPost, path: "/auth/logout", summary: "Ends the session", status: http.StatusOK, act: h.logout})
+	h.add(operation{method: http.MethodGet, path: "/auth/me", summary: "Tells who the session is of", status: http.StatusOK, act: h.me})
+	h.add(operation{method: http.MethodPost, path: "/auth/password", summary: "Changes a password, and ends all sessions of its user", status: http.StatusOK, act: h.password})
+	h.add(operation{method: http.MethodPost, path: "/auth/register", summary: "Makes an account, if registration is on", status: http.StatusCreated, act: h.register})
 }
 
 // granted is the answer to a login and to a refresh (RFC 6749 section 5.1).

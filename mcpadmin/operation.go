@@ -1,0 +1,78 @@
+package mcpadmin
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// operation is one thing that can be asked for: what the API does, and what its
+// description says, are made of the same operations.
+type operation struct {
+	method string
+	// path is that below the public URL. A segment such as {id} stands for any one
+	// that is not empty; the action has it from the request's PathValue.
+	path string
+	// summary says in a sentence what it does, without a full stop.
+	summary string
+	// body and answer are values of the types that are read and written, nil for
+	// none; their doc comments and tags describe them. status is the answer's.
+	body, answer any
+	status       int
+	act          action
+}
+
+// action answers a request. What it returns is written as JSON.
+type action func(w http.ResponseWriter, r *http.Request) (*answer, error)
+
+// add has an operation asked for by its method and path.
+func (h *Handler) add(o operation) {
+	path := h.prefix + o.path
+	if h.routes[path] == nil {
+		h.routes[path] = make(map[string]*operation)
+		if strings.Contains(o.path, "{") {
+			h.patterns = append(h.patterns, path)
+		}
+	}
+	h.routes[path][o.method] = &o
+	h.operations = append(h.operations, &o)
+}
+
+// find returns the operations of a path, by their methods, and fills in the request's
+// path values. An exact path goes before a pattern.
+func (h *Handler) find(path string, r *http.Request) map[string]*operation {
+	if found := h.routes[path]; found != nil && !strings.Contains(path, "{") {
+		return found
+	}
+	for _, pattern := range h.patterns {
+		if match(pattern, path, r) {
+			return h.routes[pattern]
+		}
+	}
+	return nil
+}
+
+// match reports whether a path is one of a pattern's. Each segment is decoded by itself,
+// so that an encoded slash never makes two of one.
+func match(pattern, path string, r *http.Request) bool {
+	wanted, given := strings.Split(pattern, "/"), strings.Split(path, "/")
+	if len(wanted) != len(given) {
+		return false
+	}
+	values := make(map[string]string)
+	for i, want := range wanted {
+		if name, ok := strings.CutPrefix(want, "{"); ok {
+			value, err := url.PathUnescape(given[i])
+			if err != nil || value == "" {
+				return false
+			}
+			values[strings.TrimSuffix(name, "}")] = value
+		} else if want != given[i] {
+			return false
+		}
+	}
+	for name, value := range values {
+		r.SetPathValue(name, value)
+	}
+	return true
+}
