@@ -33,6 +33,8 @@ type exchange struct {
 	// server has begun to answer, streamed whether the answer is an event stream.
 	begun              []jsonrpc.ID
 	answered, streamed bool
+	// made is the server's own id of a session, if its answer names one.
+	made string
 	// chosen is the upstream that the selection policy found, gone that it found
 	// the session's own no longer there.
 	chosen string
@@ -107,9 +109,6 @@ func (x *exchange) prepare() {
 	r.Host = x.server.Host
 
 	h["X-Forwarded-Host"] = nil
-	if x.session != nil {
-		h.Set(mcp.HeaderSessionID, x.session.UpstreamID)
-	}
 	// An answer that may have to be looked into must not be compressed.
 	h["Accept-Encoding"] = uncompressed
 	maps.Copy(h, x.call.Principal.Identity)
@@ -146,8 +145,6 @@ func (x *exchange) header(status int, h http.Header) *mcpauth.Refusal {
 	// reverse_proxy makes an answer of its own when the client has gone away.
 	x.answered = x.request.Context().Err() == nil
 	x.streamed = strings.HasPrefix(h.Get("Content-Type"), "text/event-stream")
-	made := h.Get(mcp.HeaderSessionID)
-	h.Del(mcp.HeaderSessionID)
 	h.Del("Set-Cookie")
 	h.Del("WWW-Authenticate")
 	switch {
@@ -159,13 +156,13 @@ func (x *exchange) header(status int, h http.Header) *mcpauth.Refusal {
 	case x.call.Version.Modern():
 		return nil
 	case x.call.Is("initialize"):
-		if made != "" && status < 300 {
-			return x.begin(made, h)
+		if x.made != "" && status < 300 {
+			return x.begin(x.made, h)
 		}
 	case x.session != nil && status == http.StatusNotFound,
 		x.session != nil && x.request.Method == http.MethodDelete && status < 300:
 		x.sessions.Remove(x.session)
-	case x.session != nil && made != "":
+	case x.session != nil && x.made != "":
 		h.Set(mcp.HeaderSessionID, x.session.ID)
 	}
 	return nil
@@ -217,7 +214,6 @@ func (x *exchange) decline(m *jsonrpc.Message) {
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("Accept", "application/json, text/event-stream")
 	r.Header.Set("Accept-Encoding", "identity")
-	r.Header.Set(mcp.HeaderSessionID, x.session.UpstreamID)
 	if v := x.session.Negotiated(); v != "" {
 		r.Header.Set(mcp.HeaderProtocolVersion, string(v))
 	}
