@@ -40,7 +40,7 @@ redis-server:
 	@command -v redis-server >/dev/null || { apt-get update -qq && apt-get install -y -qq redis-server; }
 
 # What security costs: ends with one line "secured/plain: R".
-bench:
+bench: redis-server
 	@go run ./integration/bench
 
 # The official MCP conformance suite, directly and through the gateway.

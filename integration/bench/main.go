@@ -8,7 +8,8 @@
 // another target each time; a ratio is taken within a round and its median reported. Many
 // short rounds stand a busy machine better than few long ones. The MCP server behind them
 // is a hand-written net/http one that answers 300 bytes at once, because an MCP SDK's own
-// cost would hide the proxy's. The load generator is wrk, installed with apt-get if that
+// cost would hide the proxy's. Revocations and sessions are in a Redis server. The load
+// generator is wrk, installed with apt-get if that
 // is possible, else one written in Go.
 package main
 
@@ -20,6 +21,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"syscall"
@@ -77,7 +79,11 @@ func run(ctx context.Context, opts options, out io.Writer) error {
 	defer up.close()
 	var group launch.Group
 	defer group.Stop()
-	caddy, plain, gateway, token, err := startCaddy(ctx, &group, root, dir, up.url)
+	redis, err := startRedis(ctx, &group, dir)
+	if err != nil {
+		return err
+	}
+	caddy, plain, gateway, token, err := startCaddy(ctx, &group, root, dir, up.url, redis)
 	if err != nil {
 		return err
 	}
@@ -108,6 +114,9 @@ func run(ctx context.Context, opts options, out io.Writer) error {
 const caddyfile = `{
 	admin off
 	persist_config off
+	mcp_gateway {
+		store redis {$REDIS}
+	}
 }
 
 http://:{$PLAIN_PORT} {
@@ -141,9 +150,25 @@ http://:{$GATEWAY_PORT} {
 }
 `
 
+// startRedis starts the store, and returns its address.
+func startRedis(ctx context.Context, group *launch.Group, dir string) (string, error) {
+	addr, err := launch.FreeAddr()
+	if err != nil {
+		return "", err
+	}
+	cmd := exec.Command("redis-server", "--bind", "127.0.0.1", "--port", launch.Port(addr), "--save", "", "--dir", dir) //nolint:gosec // a free port
+	server, err := group.Start("redis-server", filepath.Join(dir, "redis.log"), cmd)
+	if err != nil {
+		return "", fmt.Errorf("%w; install redis-server, as make bench does", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	return addr, server.WaitListening(ctx, addr)
+}
+
 // startCaddy starts the plain proxy and the gateway and makes the token that every
 // target is sent.
-func startCaddy(ctx context.Context, group *launch.Group, root, dir, upstream string) (caddy *launch.Process, plain, gateway, token string, err error) {
+func startCaddy(ctx context.Context, group *launch.Group, root, dir, upstream, redis string) (caddy *launch.Process, plain, gateway, token string, err error) {
 	fail := func(err error) (*launch.Process, string, string, string, error) { return nil, "", "", "", err }
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
@@ -176,7 +201,7 @@ func startCaddy(ctx context.Context, group *launch.Group, root, dir, upstream st
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute) // a first build is slow
 	defer cancel()
-	caddy, err = group.StartCaddy(ctx, root, dir, file, "UPSTREAM="+upstream, "KEY_FILE="+keyFile+".pub",
+	caddy, err = group.StartCaddy(ctx, root, dir, file, "UPSTREAM="+upstream, "REDIS="+redis, "KEY_FILE="+keyFile+".pub",
 		"PLAIN_PORT="+launch.Port(plainAddr), "GATEWAY_PORT="+launch.Port(gatewayAddr))
 	if err != nil {
 		return fail(err)
