@@ -15,6 +15,8 @@ type operation struct {
 	path string
 	// summary says in a sentence what it does, without a full stop.
 	summary string
+	// query are the names of the parameters that the query may have.
+	query []string
 	// body and answer are values of the types that are read and written, nil for
 	// none; their doc comments and tags describe them. status is the answer's.
 	body, answer any
@@ -25,28 +27,42 @@ type operation struct {
 // action answers a request. What it returns is written as JSON.
 type action func(w http.ResponseWriter, r *http.Request) (*answer, error)
 
+// table is what operations are looked up in.
+type table struct {
+	// prefix is in front of all paths.
+	prefix string
+	// operations are all that are switched on, routes the same by path and method, and
+	// patterns those paths that stand for several.
+	operations []*operation
+	routes     map[string]map[string]*operation
+	patterns   []string
+}
+
 // add has an operation asked for by its method and path.
-func (h *Handler) add(o operation) {
-	path := h.prefix + o.path
-	if h.routes[path] == nil {
-		h.routes[path] = make(map[string]*operation)
+func (t *table) add(o operation) {
+	path := t.prefix + o.path
+	if t.routes == nil {
+		t.routes = make(map[string]map[string]*operation)
+	}
+	if t.routes[path] == nil {
+		t.routes[path] = make(map[string]*operation)
 		if strings.Contains(o.path, "{") {
-			h.patterns = append(h.patterns, path)
+			t.patterns = append(t.patterns, path)
 		}
 	}
-	h.routes[path][o.method] = &o
-	h.operations = append(h.operations, &o)
+	t.routes[path][o.method] = &o
+	t.operations = append(t.operations, &o)
 }
 
 // find returns the operations of a path, by their methods, and fills in the request's
 // path values. An exact path goes before a pattern.
-func (h *Handler) find(path string, r *http.Request) map[string]*operation {
-	if found := h.routes[path]; found != nil && !strings.Contains(path, "{") {
+func (t *table) find(path string, r *http.Request) map[string]*operation {
+	if found := t.routes[path]; found != nil && !strings.Contains(path, "{") {
 		return found
 	}
-	for _, pattern := range h.patterns {
+	for _, pattern := range t.patterns {
 		if match(pattern, path, r) {
-			return h.routes[pattern]
+			return t.routes[pattern]
 		}
 	}
 	return nil

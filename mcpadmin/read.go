@@ -38,27 +38,41 @@ func (t *text) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 // read reads a body, an object, into what it should be. Unknown members, repeated ones and wrong types are errors, and so is anything that two readers could
 // understand differently (RFC 8259, I-JSON of RFC 7493).
 func read(w http.ResponseWriter, r *http.Request, into any) error {
+	body, err := readBody(w, r)
+	if err != nil {
+		return err
+	}
+	return decode(body, into)
+}
+
+// readBody reads a body that is to be a JSON object.
+func readBody(w http.ResponseWriter, r *http.Request) (jsontext.Value, error) {
 	kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	charset, given := params["charset"]
 	if err != nil || kind != "application/json" || given && !strings.EqualFold(charset, "utf-8") || len(r.Header["Content-Type"]) > 1 {
-		return &refusal{status: http.StatusUnsupportedMediaType, reason: "content_type", message: "the body must be application/json"}
+		return nil, &refusal{status: http.StatusUnsupportedMediaType, reason: "content_type", message: "the body must be application/json"}
 	}
 	if len(r.Header["Content-Encoding"]) > 0 {
-		return &refusal{status: http.StatusUnsupportedMediaType, reason: "content_encoding", message: "the body must not be encoded"}
+		return nil, &refusal{status: http.StatusUnsupportedMediaType, reason: "content_encoding", message: "the body must not be encoded"}
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
-		return &refusal{status: http.StatusRequestEntityTooLarge, reason: "body_too_large", message: "the body is too large"}
+		return nil, &refusal{status: http.StatusRequestEntityTooLarge, reason: "body_too_large", message: "the body is too large"}
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return &refusal{status: http.StatusRequestTimeout, reason: "body_timeout", message: "the body took too long"}
+		return nil, &refusal{status: http.StatusRequestTimeout, reason: "body_timeout", message: "the body took too long"}
 	case err != nil:
-		return &refusal{status: http.StatusBadRequest, reason: "body_incomplete", message: "the body could not be read"}
+		return nil, &refusal{status: http.StatusBadRequest, reason: "body_incomplete", message: "the body could not be read"}
 	}
 	if kind := jsontext.Value(body).Kind(); kind != '{' {
-		return malformed("the body must be a JSON object")
+		return nil, malformed("the body must be a JSON object")
 	}
+	return body, nil
+}
+
+// decode makes of a body what it should be.
+func decode(body jsontext.Value, into any) error {
 	if err := json.Unmarshal(body, into, json.RejectUnknownMembers(true)); err != nil {
 		return explain(err)
 	}
