@@ -9,6 +9,7 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/account"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/revocation"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/scope"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
 )
 
 // routeAdministration switches /admin/ on. The origin is that of the public URL.
@@ -80,7 +81,7 @@ func (h *Handler) administrator(r *http.Request) (account.User, error) {
 	if err := administers(v.User); err != nil {
 		return account.User{}, err
 	}
-	return v.User, unbounded(v.Claims.Scope)
+	return v.User, unbounded(v.Claims)
 }
 
 // named returns the administrator whom a trusted proxy names.
@@ -111,12 +112,19 @@ func administers(user account.User) error {
 	return nil
 }
 
-// unbounded refuses a token that bounds what it reaches.
-func unbounded(reach *scope.Scope) error {
+// unbounded refuses a token of an administrator that bounds what it reaches. That of an
+// administrator's session does not; one from before somebody became an administrator
+// does, until it is refreshed.
+func unbounded(claims *token.Claims) error {
+	reach, refused := claims.Scope.ForAccount(scope.Account{Admin: true})
+	teams, _ := claims.Lookup("teams")
+	named, listed := teams.([]any)
 	switch {
+	case refused != nil:
+		return errNarrowed
 	case reach.ServerScoped():
 		return errServerScoped
-	case reach.PublicOnly():
+	case reach.PublicOnly() || listed && len(named) == 0:
 		return errPublicOnly
 	case !reach.Unrestricted():
 		return errNarrowed
