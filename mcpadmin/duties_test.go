@@ -27,8 +27,12 @@ const (
 // steps go through all that can be asked of an administration, one after the other.
 var steps = []step{
 	{get, "/users", nil, ok, "", []string{`"users":[{`, `"email":"admin@example.com"`, `"email":"bob@example.com"`}},
-	{post, "/users", object{"email": "Cleo@example.com", "full_name": "Cleo", "password": anna}, created, "",
-		[]string{`"email":"cleo@example.com"`, `"is_active":true`, `"is_admin":false`, `"password_change_required":true`}},
+	{
+		post, "/users",
+		object{"email": "Cleo@example.com", "full_name": "Cleo", "password": anna},
+		created, "",
+		[]string{`"email":"cleo@example.com"`, `"is_active":true`, `"is_admin":false`, `"password_change_required":true`},
+	},
 	{post, "/users", object{"email": "cleo@example.com"}, taken, "user_exists", nil},
 	{post, "/users", object{"email": "dora@example.com", "password": "hunter2"}, bad, "password_short", nil},
 	{post, "/users", object{"full_name": "Nobody"}, bad, "member_missing", nil},
@@ -71,8 +75,12 @@ var steps = []step{
 	{get, "/roles", nil, ok, "", []string{`"roles":["reader"]`, `"assignable":["reader"]`}},
 	{get, "/users/bob@example.com/roles", nil, ok, "", []string{`"role":"reader"`, `"is_active":true`}},
 	{post, "/users/cleo@example.com/roles", object{"role": "reader"}, ok, "", []string{`"role":"reader"`}},
-	{post, "/users/cleo@example.com/roles", object{"role": "reader", "team_id": "support", "expires_at": "2199-01-01T00:00:00Z"}, ok, "",
-		[]string{`"team_id":"support"`, `"expires_at":"2199-01-01T00:00:00Z"`}},
+	{
+		post, "/users/cleo@example.com/roles",
+		object{"role": "reader", "team_id": "support", "expires_at": "2199-01-01T00:00:00Z"},
+		ok, "",
+		[]string{`"team_id":"support"`, `"expires_at":"2199-01-01T00:00:00Z"`},
+	},
 	{post, "/users/cleo@example.com/roles", object{"role": "reader", "expires_at": "2001-01-01T00:00:00Z"}, bad, "expiry_past", nil},
 	{post, "/users/cleo@example.com/roles", object{"role": "reader", "expires_at": "soon"}, bad, "json_invalid", nil},
 	{post, "/users/cleo@example.com/roles", object{"role": "reader", "team_id": "nobody"}, missing, "team_unknown", nil},

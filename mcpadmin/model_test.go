@@ -67,7 +67,8 @@ func (m *model) change(actor string, email string, admin, active *bool) string {
 	if active != nil {
 		after.active = *active
 	}
-	if u.admin && u.active && !(after.admin && after.active) && m.administrators() == 1 {
+	administers, stays := u.admin && u.active, after.admin && after.active
+	if administers && !stays && m.administrators() == 1 {
 		return "last_administrator"
 	}
 	u.admin, u.active = after.admin, after.active

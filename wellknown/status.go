@@ -65,8 +65,7 @@ func (h *Handler) page(ctx context.Context, path string) report.Page {
 		return nil
 	}))
 	p.Status = w.status
-	var failed caddyhttp.HandlerError
-	if errors.As(err, &failed) {
+	if failed, ok := errors.AsType[caddyhttp.HandlerError](err); ok {
 		p.Status = failed.StatusCode
 	}
 	p.Answers = p.Status == http.StatusOK || p.Status == http.StatusMovedPermanently

@@ -2,6 +2,8 @@
 // administrators can be shown it in one place. It decides nothing.
 package report
 
+import "slices"
+
 // Server is an MCP server, as it is now.
 type Server struct {
 	Name string `json:"name"`
@@ -71,9 +73,9 @@ func (b *Book) Servers() []Server { return all(b.servers) }
 func (b *Book) Pages() []Page { return all(b.pages) }
 
 func all[T any](tellers []func() []T) []T {
-	list := []T{}
-	for _, tell := range tellers {
-		list = append(list, tell()...)
+	lists := make([][]T, len(tellers))
+	for i, tell := range tellers {
+		lists[i] = tell()
 	}
-	return list
+	return slices.Concat(lists...)
 }
