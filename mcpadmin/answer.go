@@ -15,8 +15,8 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
 )
 
-// answer is what a client gets: a status, and a body that is written as JSON. A status
-// without content has none.
+// answer is what a client gets: a status, and a body that is written as JSON unless it
+// is nil.
 type answer struct {
 	status int
 	body   any
@@ -59,7 +59,7 @@ var statuses = map[account.Kind]int{
 const challenge = "Bearer"
 
 // refuse answers with an error. What is nobody's business is logged, not told.
-func refuse(logger *zap.Logger, w http.ResponseWriter, r *http.Request, err error) {
+func (h *table) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	status, body := http.StatusInternalServerError, errorBody{"something went wrong", "internal"}
 	header := w.Header()
 	var ours *refusal
@@ -86,33 +86,33 @@ func refuse(logger *zap.Logger, w http.ResponseWriter, r *http.Request, err erro
 		status, body = http.StatusUnauthorized, errorBody{tokens.Reason.Description(), string(tokens.Reason)}
 		header.Set("WWW-Authenticate", challenge+` error="invalid_token"`)
 	case errors.Is(err, state.ErrUnavailable), errors.As(err, &tokens):
-		logger.Error("the store is not available", zap.Error(err))
+		h.logger.Error("the store is not available", zap.Error(err))
 		status, body = http.StatusServiceUnavailable, errorBody{"this cannot be decided now; try again", "store_unavailable"}
 		header.Set("Retry-After", "1")
 	default:
-		logger.Error("request failed", zap.String("path", r.URL.Path), zap.Error(err))
+		h.logger.Error("request failed", zap.String("path", r.URL.Path), zap.Error(err))
 	}
 	if status == http.StatusUnauthorized && header.Get("WWW-Authenticate") == "" {
 		header.Set("WWW-Authenticate", challenge)
 	}
-	write(logger, w, &answer{status, body})
+	h.write(w, &answer{status, body})
 }
 
 // write writes an answer. Nobody may keep it, and no page may show it.
-func write(logger *zap.Logger, w http.ResponseWriter, a *answer) {
-	body, err := json.Marshal(a.body, json.Deterministic(true))
+func (h *table) write(w http.ResponseWriter, a *answer) {
+	var body []byte
+	var err error
+	if a.body != nil {
+		body, err = json.Marshal(a.body, json.Deterministic(true))
+	}
 	if err != nil {
-		logger.Error("an answer can't be written", zap.Error(err))
+		h.logger.Error("an answer can't be written", zap.Error(err))
 		a.status, body = http.StatusInternalServerError, []byte(`{"error":"something went wrong","reason":"internal"}`)
 	}
 	header := w.Header()
-	if a.status == http.StatusNoContent {
-		body = nil
-	} else {
-		header.Set("Content-Type", "application/json")
-		header.Set("Content-Length", strconv.Itoa(len(body)))
-	}
 	for name, value := range map[string]string{
+		"Content-Type":            "application/json",
+		"Content-Length":          strconv.Itoa(len(body)),
 		"Cache-Control":           "no-store",
 		"Pragma":                  "no-cache",
 		"Vary":                    "Authorization",
@@ -122,6 +122,12 @@ func write(logger *zap.Logger, w http.ResponseWriter, a *answer) {
 		"Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 	} {
 		header.Set(name, value)
+	}
+	if len(body) == 0 {
+		header.Del("Content-Type")
+	}
+	if a.status == http.StatusNoContent {
+		header.Del("Content-Length")
 	}
 	w.WriteHeader(a.status)
 	_, _ = w.Write(body)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
 
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/account"
@@ -37,17 +38,20 @@ const AdminPath = "/mcp_gateway"
 
 // Routes returns the routes of the admin endpoint.
 func (AdminAPI) Routes() []caddy.AdminRoute {
-	t := &table{prefix: AdminPath}
+	t := table{prefix: AdminPath}
 	for _, d := range duties() {
 		t.add(d.operation("", running))
 	}
 	return []caddy.AdminRoute{{Pattern: AdminPath + "/", Handler: caddy.AdminHandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
 		ctx, cancel := context.WithTimeout(r.Context(), adminTimeout)
 		defer cancel()
-		t.serve(caddy.Log().Named("mcp_gateway.admin"), r.URL.EscapedPath(), w, r.WithContext(ctx))
-		return nil
+		now := t
+		now.logger = logger() // that of the configuration that runs
+		return now.serve(r.URL.EscapedPath(), w, r.WithContext(ctx))
 	})}}
 }
+
+func logger() *zap.Logger { return caddy.Log().Named("mcp_gateway.admin") }
 
 // adminTimeout is how long the store may take.
 const adminTimeout = 10 * time.Second
@@ -68,7 +72,7 @@ func running(r *http.Request) (*errand, error) {
 	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
 		by.Address = host
 	}
-	return &errand{by: by, app: configured.(*mcpauth.App), logger: caddy.Log().Named("mcp_gateway.admin")}, nil
+	return &errand{by: by, app: configured.(*mcpauth.App), logger: logger()}, nil
 }
 
 // Interface guard

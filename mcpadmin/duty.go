@@ -52,8 +52,8 @@ type entrance func(r *http.Request) (*errand, error)
 
 // operation is the duty, asked for below a path by those whom the entrance lets in.
 func (d duty) operation(below string, enter entrance) operation {
-	return operation{
-		method: d.method, path: below + d.path, summary: d.summary, query: d.query, body: d.body, answer: d.answer, status: d.status,
+	o := operation{
+		method: d.method, path: below + d.path, summary: d.summary, body: d.body, answer: d.answer, status: d.status,
 		act: func(w http.ResponseWriter, r *http.Request) (*answer, error) {
 			e, err := enter(r)
 			if err != nil {
@@ -70,6 +70,10 @@ func (d duty) operation(below string, enter entrance) operation {
 			return &answer{d.status, body}, nil
 		},
 	}
+	if len(d.query) > 0 {
+		o.query = d.query
+	}
+	return o
 }
 
 // readQuery refuses parameters that mean nothing, and those that are there twice.
@@ -99,7 +103,7 @@ func (e *errand) value(name string) string { return e.r.PathValue(name) }
 // read reads the body. No member of it may be null: what is not to be changed is left
 // out.
 func (e *errand) read(into any) error {
-	body, err := readBody(e.w, e.r)
+	body, err := load(e.w, e.r, "application/json")
 	if err != nil {
 		return err
 	}

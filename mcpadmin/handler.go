@@ -13,7 +13,6 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"go.uber.org/zap"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/resource"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
@@ -78,9 +77,8 @@ type Handler struct {
 	AdminTrustedHeader *mcpauth.TrustedHeader `json:"admin_trusted_header,omitempty"`
 
 	table
-	logger *zap.Logger
-	app    *mcpauth.App
-	desk   *login.Desk
+	app  *mcpauth.App
+	desk *login.Desk
 	// peers are who is believed by admin_trusted_header, origins what web pages may
 	// send changes.
 	peers   *mcpauth.Peers
@@ -110,7 +108,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	h.table = table{prefix: base.Prefix()}
+	h.prefix = base.Prefix()
 	if h.LoginRate == 0 {
 		h.LoginRate = 10
 	}
@@ -173,22 +171,21 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		h.peers.Strip(r)
 		return next.ServeHTTP(w, r)
 	}
-	h.serve(h.logger, path, w, r)
-	return nil
+	return h.serve(path, w, r)
 }
 
 // serve answers a request for an operation of the table.
-func (t *table) serve(logger *zap.Logger, path string, w http.ResponseWriter, r *http.Request) {
-	methods := t.find(path, r)
+func (h *table) serve(path string, w http.ResponseWriter, r *http.Request) error {
+	methods := h.find(path, r)
 	if methods == nil {
-		refuse(logger, w, r, errNoPath)
-		return
+		h.refuse(w, r, errNoPath)
+		return nil
 	}
 	asked := methods[r.Method]
 	if asked == nil {
 		w.Header().Set("Allow", strings.Join(slices.Sorted(maps.Keys(methods)), ", "))
-		refuse(logger, w, r, errMethod)
-		return
+		h.refuse(w, r, errMethod)
+		return nil
 	}
 	if r.ContentLength != 0 {
 		// net/http reads over some of an unread body before it sends the answer.
@@ -196,10 +193,11 @@ func (t *table) serve(logger *zap.Logger, path string, w http.ResponseWriter, r 
 	}
 	answer, err := asked.act(w, r)
 	if err != nil {
-		refuse(logger, w, r, err)
-		return
+		h.refuse(w, r, err)
+		return nil
 	}
-	write(logger, w, answer)
+	h.write(w, answer)
+	return nil
 }
 
 // originalPath returns the path as the client sent it, encoding included: every other

@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"go.uber.org/zap"
 )
 
 // operation is one thing that can be asked for: what the API does, and what its
@@ -29,6 +31,7 @@ type action func(w http.ResponseWriter, r *http.Request) (*answer, error)
 
 // table is what operations are looked up in.
 type table struct {
+	logger *zap.Logger
 	// prefix is in front of all paths.
 	prefix string
 	// operations are all that are switched on, routes the same by path and method, and
@@ -39,30 +42,30 @@ type table struct {
 }
 
 // add has an operation asked for by its method and path.
-func (t *table) add(o operation) {
-	path := t.prefix + o.path
-	if t.routes == nil {
-		t.routes = make(map[string]map[string]*operation)
+func (h *table) add(o operation) {
+	path := h.prefix + o.path
+	if h.routes == nil {
+		h.routes = make(map[string]map[string]*operation)
 	}
-	if t.routes[path] == nil {
-		t.routes[path] = make(map[string]*operation)
+	if h.routes[path] == nil {
+		h.routes[path] = make(map[string]*operation)
 		if strings.Contains(o.path, "{") {
-			t.patterns = append(t.patterns, path)
+			h.patterns = append(h.patterns, path)
 		}
 	}
-	t.routes[path][o.method] = &o
-	t.operations = append(t.operations, &o)
+	h.routes[path][o.method] = &o
+	h.operations = append(h.operations, &o)
 }
 
 // find returns the operations of a path, by their methods, and fills in the request's
 // path values. An exact path goes before a pattern.
-func (t *table) find(path string, r *http.Request) map[string]*operation {
-	if found := t.routes[path]; found != nil && !strings.Contains(path, "{") {
+func (h *table) find(path string, r *http.Request) map[string]*operation {
+	if found := h.routes[path]; found != nil && !strings.Contains(path, "{") {
 		return found
 	}
-	for _, pattern := range t.patterns {
+	for _, pattern := range h.patterns {
 		if match(pattern, path, r) {
-			return t.routes[pattern]
+			return h.routes[pattern]
 		}
 	}
 	return nil

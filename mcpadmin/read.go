@@ -38,19 +38,19 @@ func (t *text) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 // read reads a body, an object, into what it should be. Unknown members, repeated ones and wrong types are errors, and so is anything that two readers could
 // understand differently (RFC 8259, I-JSON of RFC 7493).
 func read(w http.ResponseWriter, r *http.Request, into any) error {
-	body, err := readBody(w, r)
+	body, err := load(w, r, "application/json")
 	if err != nil {
 		return err
 	}
 	return decode(body, into)
 }
 
-// readBody reads a body that is to be a JSON object.
-func readBody(w http.ResponseWriter, r *http.Request) (jsontext.Value, error) {
+// load reads the bytes of a body of a kind.
+func load(w http.ResponseWriter, r *http.Request, wanted string) ([]byte, error) {
 	kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	charset, given := params["charset"]
-	if err != nil || kind != "application/json" || given && !strings.EqualFold(charset, "utf-8") || len(r.Header["Content-Type"]) > 1 {
-		return nil, &refusal{status: http.StatusUnsupportedMediaType, reason: "content_type", message: "the body must be application/json"}
+	if err != nil || kind != wanted || given && !strings.EqualFold(charset, "utf-8") || len(r.Header["Content-Type"]) > 1 {
+		return nil, &refusal{status: http.StatusUnsupportedMediaType, reason: "content_type", message: "the body must be " + wanted}
 	}
 	if len(r.Header["Content-Encoding"]) > 0 {
 		return nil, &refusal{status: http.StatusUnsupportedMediaType, reason: "content_encoding", message: "the body must not be encoded"}
@@ -65,14 +65,14 @@ func readBody(w http.ResponseWriter, r *http.Request) (jsontext.Value, error) {
 	case err != nil:
 		return nil, &refusal{status: http.StatusBadRequest, reason: "body_incomplete", message: "the body could not be read"}
 	}
-	if kind := jsontext.Value(body).Kind(); kind != '{' {
-		return nil, malformed("the body must be a JSON object")
-	}
 	return body, nil
 }
 
-// decode makes of a body what it should be.
-func decode(body jsontext.Value, into any) error {
+// decode reads an object from a body.
+func decode(body []byte, into any) error {
+	if kind := jsontext.Value(body).Kind(); kind != '{' {
+		return malformed("the body must be a JSON object")
+	}
 	if err := json.Unmarshal(body, into, json.RejectUnknownMembers(true)); err != nil {
 		return explain(err)
 	}
