@@ -26,7 +26,9 @@ func TestStoreDown(t *testing.T) {
 		}
 	}
 	for _, s := range []step{
-		{method: get, path: "/users"}, {method: get, path: "/keys"}, {method: get, path: "/security"},
+		{method: get, path: "/users"},
+		{method: get, path: "/keys"},
+		{method: get, path: "/security"},
 		{method: post, path: "/users", body: object{"email": "eve@example.com", "is_admin": true}},
 		{method: post, path: "/revocations", body: object{"by": "id", "value": "t-1"}},
 	} {

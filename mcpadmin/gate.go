@@ -94,9 +94,12 @@ func (h *Handler) named(r *http.Request, email string) (account.User, error) {
 	if err != nil {
 		return account.User{}, err
 	}
-	// Without a token, it is as if one were issued now.
-	if err := h.check(revocation.Token{Issuer: mcpauth.IssuerTrustedHeader, Subject: email, IssuedAt: time.Now()}); err != nil {
-		return account.User{}, err
+	// Without a token, it is as if one were issued now. The proxy may write the address
+	// in another way than who has revoked it.
+	for _, subject := range []string{email, user.Email} {
+		if err := h.check(revocation.Token{Issuer: mcpauth.IssuerTrustedHeader, Subject: subject, IssuedAt: time.Now()}); err != nil {
+			return account.User{}, err
+		}
 	}
 	return user, administers(user)
 }

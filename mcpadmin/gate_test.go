@@ -225,7 +225,9 @@ func TestTrustedHeader(t *testing.T) {
 	c.ask(patch, "/users/admin@example.com", object{"is_admin": true, "is_active": false}).want(ok, "")
 	ask(get, "/admin/users", admin()).want(http.StatusForbidden, "account_disabled")
 	c.ask(post, "/revocations", object{"by": "subject", "value": "eve@example.com", "issuer": "trusted_header"}).want(gone, "")
-	ask(get, "/admin/users", user("eve@example.com")).want(http.StatusUnauthorized, "token_revoked")
+	for _, spelling := range []string{"eve@example.com", "Eve@Example.com"} {
+		ask(get, "/admin/users", user(spelling)).want(http.StatusUnauthorized, "token_revoked")
+	}
 
 	// From anybody else, the header counts for nothing.
 	w.site = adminOn + "\n\t\tadmin_trusted_header X-Authenticated-User from 192.0.2.1"
