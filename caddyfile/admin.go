@@ -4,6 +4,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth"
 )
 
 // parseAdmin sets up the mcp_admin handler. Syntax:
@@ -13,6 +15,8 @@ import (
 //		login        on
 //		registration on
 //		login_rate   <number>
+//		admin        on
+//		admin_trusted_header <name> from <peers...>
 //	}
 func parseAdmin(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	b := &block{helper: h}
@@ -35,10 +39,25 @@ var adminWords = words{
 		b.admin.Registration = true
 		return on(d)
 	}, true},
+	"admin": {func(b *block, d *caddyfile.Dispenser) error {
+		b.admin.Admin = true
+		return on(d)
+	}, true},
+	"admin_trusted_header": {parseAdminTrustedHeader, true},
 	"login_rate": {func(b *block, d *caddyfile.Dispenser) (err error) {
 		b.admin.LoginRate, err = number(d)
 		return err
 	}, true},
+}
+
+// parseAdminTrustedHeader reads which proxies may name an administrator.
+func parseAdminTrustedHeader(b *block, d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) < 3 || args[1] != "from" {
+		return d.Errf("admin_trusted_header needs a header, and the peers it is believed from%s", suchAs("admin_trusted_header"))
+	}
+	b.admin.AdminTrustedHeader = &mcpauth.TrustedHeader{Header: args[0], From: args[2:]}
+	return nil
 }
 
 // on reads the argument of a switch.

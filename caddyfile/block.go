@@ -106,6 +106,8 @@ const (
 // examples are what may follow a word, for the errors.
 var examples = map[string]string{
 	"acknowledgments":            "https://example.com/thanks",
+	"admin":                      "on",
+	"admin_trusted_header":       "X-Authenticated-User from 10.0.0.5",
 	"algorithms":                 "RS256 ES256",
 	"allow_stale":                "5m",
 	"allowed_hosts":              "mcp.internal",
@@ -204,6 +206,9 @@ func (b *block) parse(d *caddyfile.Dispenser, known words, needed ...string) err
 	for _, line := range needed {
 		if line == needIssuer && (seen["authenticated"] || seen["trusted_header"]) {
 			continue // somebody can be let in without a token
+		}
+		if line == needLogin && seen["admin"] {
+			continue // a proxy may say who comes
 		}
 		if name, _, _ := strings.Cut(line, " "); !seen[name] {
 			return d.Errf("%s needs %s; write a line such as: %s", directive, name, line)

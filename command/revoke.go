@@ -82,7 +82,7 @@ func runRevoke(cmd *cobra.Command, args []string) (int, error) {
 	header := http.Header{"Content-Type": {"application/json"}}
 	answer, err := caddycmd.AdminAPIRequest(address, http.MethodPost, "/mcp_gateway/revocations", header, bytes.NewReader(body))
 	if err != nil {
-		return failed, err
+		return failed, readable(err)
 	}
 	return yes, answer.Body.Close()
 }

@@ -15,7 +15,8 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
 )
 
-// answer is what a client gets: a status, and a body that is written as JSON.
+// answer is what a client gets: a status, and a body that is written as JSON unless it
+// is nil.
 type answer struct {
 	status int
 	body   any
@@ -58,12 +59,15 @@ var statuses = map[account.Kind]int{
 const challenge = "Bearer"
 
 // refuse answers with an error. What is nobody's business is logged, not told.
-func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
+func (h *table) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	status, body := http.StatusInternalServerError, errorBody{"something went wrong", "internal"}
 	header := w.Header()
 	var ours *refusal
 	var accounts *account.Error
 	var tokens *token.Error
+	if known := ofKeys(err); known != nil {
+		err = known
+	}
 	switch {
 	case errors.As(err, &ours):
 		status, body = ours.status, errorBody{ours.message, ours.reason}
@@ -95,8 +99,12 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 }
 
 // write writes an answer. Nobody may keep it, and no page may show it.
-func (h *Handler) write(w http.ResponseWriter, a *answer) {
-	body, err := json.Marshal(a.body, json.Deterministic(true))
+func (h *table) write(w http.ResponseWriter, a *answer) {
+	var body []byte
+	var err error
+	if a.body != nil {
+		body, err = json.Marshal(a.body, json.Deterministic(true))
+	}
 	if err != nil {
 		h.logger.Error("an answer can't be written", zap.Error(err))
 		a.status, body = http.StatusInternalServerError, []byte(`{"error":"something went wrong","reason":"internal"}`)
@@ -114,6 +122,12 @@ func (h *Handler) write(w http.ResponseWriter, a *answer) {
 		"Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 	} {
 		header.Set(name, value)
+	}
+	if len(body) == 0 {
+		header.Del("Content-Type")
+	}
+	if a.status == http.StatusNoContent {
+		header.Del("Content-Length")
 	}
 	w.WriteHeader(a.status)
 	_, _ = w.Write(body)

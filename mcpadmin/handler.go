@@ -13,7 +13,6 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"go.uber.org/zap"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/resource"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
@@ -27,7 +26,7 @@ func init() {
 }
 
 // Handler is the gateway's own API in JSON. It answers these paths, below the path of
-// the public URL, and every other one below `/auth/` with 404; other requests are passed
+// the public URL, and every other one below `/auth/` and `/admin/` with 404; other requests are passed
 // on:
 //
 // Request | Body | Answer
@@ -38,6 +37,11 @@ func init() {
 // `GET /auth/me` | none | the user, with teams and roles
 // `POST /auth/password` | `email`, `password`, `new_password` | the password is another, and all sessions of the user are over
 // `POST /auth/register` | `email`, `password`, `full_name` | 201 and a new user, if registration is on
+//
+// With `admin`, administrators have the API for their work below `/admin/`: users, teams,
+// roles, signing keys, revocations, servers, what is published and how safe the
+// configuration is. The same is below `/mcp_gateway/` on Caddy's own admin endpoint,
+// without a login.
 //
 // A session token stands in the `Authorization` header, and nowhere else; there are no
 // cookies. It is also an access token for MCP servers, where mcp_auth has an issuer with
@@ -62,18 +66,27 @@ type Handler struct {
 	// network, on all nodes together. Default: 10.
 	LoginRate int `json:"login_rate,omitempty"`
 
-	logger *zap.Logger
-	prefix string
-	desk   *login.Desk
+	// Whether administrators have their API below `/admin/`. The mcp_gateway app must
+	// have accounts. It takes the token of an interactive session, and nothing of the
+	// gateway uses cookies. Default: false, each path is answered with 404.
+	Admin bool `json:"admin,omitempty"`
+
+	// A header in which a proxy in front of Caddy names an administrator, by the
+	// address of the account; the rights are those of the account. It must have no
+	// claims. Default: off, no header says who somebody is.
+	AdminTrustedHeader *mcpauth.TrustedHeader `json:"admin_trusted_header,omitempty"`
+
+	table
+	app  *mcpauth.App
+	desk *login.Desk
+	// peers are who is believed by admin_trusted_header, origins what web pages may
+	// send changes.
+	peers   *mcpauth.Peers
+	origins *http.CrossOriginProtection
 	// revocations are asked beside the session: an administrator may have revoked the
 	// token, or all that were issued until some time.
 	revocations *revocation.Set
 	store       state.Store
-	// operations are all that are switched on, routes the same by path and method, and
-	// patterns those paths that stand for several.
-	operations []*operation
-	routes     map[string]map[string]*operation
-	patterns   []string
 }
 
 // CaddyModule returns the Caddy module information.
@@ -103,14 +116,19 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	app := loaded.(*mcpauth.App)
-	h.desk, h.store, h.revocations = app.Desk(), app.Store(), app.Revocations()
-	if h.Login && h.desk == nil {
+	h.app = loaded.(*mcpauth.App)
+	h.desk, h.store, h.revocations = h.app.Desk(), h.app.Store(), h.app.Revocations()
+	if (h.Login || h.Admin) && h.desk == nil {
 		return errors.New("nobody can log in: declare accounts in the global option mcp_gateway, at least an administrator")
 	}
-	h.routes = make(map[string]map[string]*operation)
+	if h.Registration {
+		h.app.Book().Registration = true
+	}
 	if h.Login {
 		h.routeLogin()
+	}
+	if h.Admin {
+		return h.routeAdministration(base.Origin())
 	}
 	return nil
 }
@@ -120,6 +138,12 @@ func (h *Handler) Validate() error {
 	if h.Registration && !h.Login {
 		return errors.New("registration makes no sense without login; switch that on, too")
 	}
+	if h.Admin && !h.Login && h.AdminTrustedHeader == nil {
+		return errors.New("admin makes no sense if nobody can come in; switch login on, or name an admin_trusted_header")
+	}
+	if h.AdminTrustedHeader != nil && !h.Admin {
+		return errors.New("admin_trusted_header makes no sense without admin; switch that on, too")
+	}
 	if h.LoginRate < 0 {
 		return errors.New("login_rate must be positive; leave it out for its default")
 	}
@@ -127,7 +151,7 @@ func (h *Handler) Validate() error {
 }
 
 // own are the first segments of the paths that are answered, with 404 if need be.
-var own = []string{"/auth/"}
+var own = []string{"/auth/", "/admin/"}
 
 // owns reports whether a path is the handler's to answer.
 func (h *Handler) owns(path string) bool {
@@ -144,8 +168,14 @@ const bodyTimeout = 10 * time.Second
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	path := originalPath(r)
 	if !h.owns(path) {
+		h.peers.Strip(r)
 		return next.ServeHTTP(w, r)
 	}
+	return h.serve(path, w, r)
+}
+
+// serve answers a request for an operation of the table.
+func (h *table) serve(path string, w http.ResponseWriter, r *http.Request) error {
 	methods := h.find(path, r)
 	if methods == nil {
 		h.refuse(w, r, errNoPath)

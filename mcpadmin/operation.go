@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"go.uber.org/zap"
 )
 
 // operation is one thing that can be asked for: what the API does, and what its
@@ -15,6 +17,8 @@ type operation struct {
 	path string
 	// summary says in a sentence what it does, without a full stop.
 	summary string
+	// query are the names of the parameters that the query may have.
+	query []string
 	// body and answer are values of the types that are read and written, nil for
 	// none; their doc comments and tags describe them. status is the answer's.
 	body, answer any
@@ -25,9 +29,24 @@ type operation struct {
 // action answers a request. What it returns is written as JSON.
 type action func(w http.ResponseWriter, r *http.Request) (*answer, error)
 
+// table is what operations are looked up in.
+type table struct {
+	logger *zap.Logger
+	// prefix is in front of all paths.
+	prefix string
+	// operations are all that are switched on, routes the same by path and method, and
+	// patterns those paths that stand for several.
+	operations []*operation
+	routes     map[string]map[string]*operation
+	patterns   []string
+}
+
 // add has an operation asked for by its method and path.
-func (h *Handler) add(o operation) {
+func (h *table) add(o operation) {
 	path := h.prefix + o.path
+	if h.routes == nil {
+		h.routes = make(map[string]map[string]*operation)
+	}
 	if h.routes[path] == nil {
 		h.routes[path] = make(map[string]*operation)
 		if strings.Contains(o.path, "{") {
@@ -40,7 +59,7 @@ func (h *Handler) add(o operation) {
 
 // find returns the operations of a path, by their methods, and fills in the request's
 // path values. An exact path goes before a pattern.
-func (h *Handler) find(path string, r *http.Request) map[string]*operation {
+func (h *table) find(path string, r *http.Request) map[string]*operation {
 	if found := h.routes[path]; found != nil && !strings.Contains(path, "{") {
 		return found
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/caddyserver/certmagic"
 	"go.uber.org/zap"
 
+	"github.com/caddymcp/caddy-mcp-gateway/internal/report"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/seal"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/account"
@@ -79,9 +80,11 @@ type App struct {
 
 	store    *sharedStore
 	storeKey string
-	issuer   *issue.Issuer
-	desk     *login.Desk
-	declared account.Declared
+	// storeKept is how the store keeps what it is given.
+	storeKept kept
+	issuer    *issue.Issuer
+	desk      *login.Desk
+	declared  account.Declared
 	// running is until the app is cleaned up, and background what goes on so long.
 	running    context.Context
 	stop       context.CancelFunc
@@ -95,6 +98,7 @@ type App struct {
 	// handlers are those of this configuration, which is of this generation.
 	handlers   []*Handler
 	generation uint64
+	book       report.Book
 	checks     map[string]func(now time.Time) error
 	now        func() time.Time
 }

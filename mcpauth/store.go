@@ -63,6 +63,7 @@ func (a *App) takeStore(ctx caddy.Context) error {
 		return err
 	}
 	a.store, a.storeKey = value.(*sharedStore), key
+	a.storeKept = keptOf(module)
 	a.Check("revocations", a.store.revocations.Ready)
 	return nil
 }

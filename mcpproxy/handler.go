@@ -114,6 +114,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		}
 		h.byName[s.Name] = s
 	}
+	app.(*mcpauth.App).Book().AddServers(h.status)
 	return nil
 }
 

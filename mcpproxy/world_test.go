@@ -188,7 +188,7 @@ func proxyTo(more object, upstreams ...*mcpServer) object {
 func (w *world) load(t *testing.T) error {
 	t.Helper()
 	auth := object{
-		"handler": "mcp_auth", "public_url": worldURL, "servers": []string{"a"},
+		"handler": "mcp_auth", "public_url": worldURL, "servers": w.names(),
 		"issuers": []any{object{"issuer": worldIssuer, "keys": object{"source": "secret", "value": "{env.MCPPROXY_TEST_SECRET}"}}},
 		"roles":   []any{object{"name": "everyone", "allow": []any{object{"permission": "*"}}}},
 	}

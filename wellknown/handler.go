@@ -106,6 +106,7 @@ type Handler struct {
 	logger    *zap.Logger
 	documents map[string]*document
 	metadata  string // the path of the metadata of the gateway as a whole
+	origin    string // of the public URL
 	ready     readiness
 	// development is whether authorization servers without TLS may be published.
 	development bool
@@ -143,7 +144,11 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 			return err
 		}
 	}
-	return h.render(ctx.Logger(), time.Now())
+	if err := h.render(ctx.Logger(), time.Now()); err != nil {
+		return err
+	}
+	h.enter(ctx)
+	return nil
 }
 
 // Validate checks what the documents do not depend on.
@@ -177,7 +182,7 @@ func (h *Handler) render(logger *zap.Logger, now time.Time) error {
 	}
 	cacheControl := fmt.Sprintf("public, max-age=%d", maxAge/time.Second)
 
-	h.metadata = base.MetadataPath(base.Prefix())
+	h.metadata, h.origin = base.MetadataPath(base.Prefix()), base.Origin()
 	if err := h.addMetadata(base, repl, cacheControl); err != nil {
 		return err
 	}

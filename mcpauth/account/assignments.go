@@ -118,7 +118,20 @@ func (s *Service) Unassign(ctx context.Context, by Actor, email, role, team stri
 		if errors.Is(err, state.ErrNotFound) {
 			return nil, errNoAssignment
 		}
-		return []state.Change{state.Delete(entry.Record)}, err
+		if err != nil {
+			return nil, err
+		}
+		if team != "" {
+			// What is left of a team that has ended is nothing that anybody has.
+			t, err := s.team(ctx, team)
+			if errors.Is(err, errTeamUnknown) || err == nil && t.Data.Life != entry.Data.Life {
+				return nil, errNoAssignment
+			}
+			if err != nil {
+				return nil, err
+			}
+		}
+		return []state.Change{state.Delete(entry.Record)}, nil
 	})
 	if err == nil {
 		s.audit(by, "role_unassign", email, zap.String("role", role), zap.String("scope", scopeOf(team)))

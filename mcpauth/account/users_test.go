@@ -286,3 +286,24 @@ func TestTeamThatEndedHalfway(t *testing.T) {
 		t.Errorf("teams %+v", list)
 	}
 }
+
+// TestRoleOfATeamThatEnded: nobody has it, not even to have it taken away.
+func TestRoleOfATeamThatEnded(t *testing.T) {
+	s := service(t, embeddedStore(t), Config{})
+	ctx := t.Context()
+	bob := made(t, s, NewUser{Email: "bob@example.com", Active: true})
+	assign := func() {
+		t.Helper()
+		must[Team](t)(s.CreateTeam(ctx, tester, "support", "", ""))
+		want(t, s.Assign(ctx, tester, bob.Email, Assignment{Role: "viewer", Team: "support", Active: true}), "")
+	}
+	assign()
+	want(t, s.DeleteTeam(ctx, tester, "support"), "")
+	want(t, s.Unassign(ctx, tester, bob.Email, "viewer", "support"), "assignment_unknown")
+	must[Team](t)(s.CreateTeam(ctx, tester, "support", "", ""))
+	want(t, s.Unassign(ctx, tester, bob.Email, "viewer", "support"), "assignment_unknown")
+	want(t, s.DeleteTeam(ctx, tester, "support"), "")
+	assign()
+	want(t, s.Unassign(ctx, tester, bob.Email, "viewer", "support"), "")
+	want(t, s.Unassign(ctx, tester, bob.Email, "viewer", "support"), "assignment_unknown")
+}

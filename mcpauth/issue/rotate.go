@@ -75,7 +75,8 @@ var (
 	ErrKeyFiles = errors.New("the signing keys are in files; put another file first in the configuration, and reload it")
 	// ErrKeyUnknown is for a kid that no key has.
 	ErrKeyUnknown = errors.New("there is no signing key of this id")
-	errManyKeys   = fmt.Errorf("there are %d signing keys; wait until some are over, or withdraw some", maxKeys)
+	// ErrManyKeys is for one key more than there may be.
+	ErrManyKeys = fmt.Errorf("there are %d signing keys; wait until some are over, or withdraw some", maxKeys)
 )
 
 // Rotate makes another key, which signs after some time: PublishAhead, or 0 in a hurry.
@@ -84,7 +85,7 @@ func (i *Issuer) Rotate(ctx context.Context, by string, ahead time.Duration) (Ke
 	var made storedKey
 	err := i.alter(ctx, func(keys []storedKey) ([]storedKey, error) {
 		if len(keys) >= maxKeys {
-			return nil, errManyKeys
+			return nil, ErrManyKeys
 		}
 		now := i.now().UTC()
 		var err error

@@ -177,6 +177,15 @@ func (iss *Issuer) chooseAlgorithms() error {
 	return nil
 }
 
+// Accepted are the algorithms that tokens of the issuer may be signed with.
+func (iss *Issuer) Accepted() []string {
+	names := make([]string, len(iss.algorithms))
+	for i, algorithm := range iss.algorithms {
+		names[i] = string(algorithm)
+	}
+	return names
+}
+
 // acceptsType judges the header typ.
 func (iss *Issuer) acceptsType(name string) bool {
 	return slices.Contains(iss.types, normalType(name))

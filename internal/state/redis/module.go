@@ -5,7 +5,10 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -208,6 +211,15 @@ func (r *Redis) Key() string {
 		fmt.Fprintf(h, " %q %q %q %q", s.TLS.CA, s.TLS.Certificate, s.TLS.Key, s.TLS.ServerName)
 	}
 	return fmt.Sprintf("redis %x", h.Sum(nil))
+}
+
+// Exposed reports whether what is kept goes over a network without TLS.
+func (r *Redis) Exposed() bool {
+	return r.settings.TLS == nil && slices.ContainsFunc(r.settings.Addresses, func(address string) bool {
+		host, _, err := net.SplitHostPort(address)
+		ip, _ := netip.ParseAddr(host)
+		return err != nil || host != "localhost" && !ip.IsLoopback()
+	})
 }
 
 // NewStore returns the store.

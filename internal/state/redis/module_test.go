@@ -90,3 +90,28 @@ func TestPort(t *testing.T) {
 		}
 	}
 }
+
+// TestExposed: only a connection that stays on this machine needs no TLS.
+func TestExposed(t *testing.T) {
+	for _, tc := range []struct {
+		redis   Redis
+		exposed bool
+	}{
+		{Redis{}, false},
+		{Redis{Addresses: []string{"127.0.0.1:6379"}}, false},
+		{Redis{Addresses: []string{"[::1]:6379"}}, false},
+		{Redis{Addresses: []string{"10.0.0.1:6379"}}, true},
+		{Redis{Addresses: []string{"redis.internal:6379"}}, true},
+		{Redis{Addresses: []string{"localhost:6379", "redis.internal:6379"}, Cluster: true}, true},
+		{Redis{Addresses: []string{"redis.internal:6379"}, TLS: new(TLS)}, false},
+	} {
+		ctx, cancel := caddy.NewContext(caddy.Context{Context: t.Context()})
+		if err := tc.redis.Provision(ctx); err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+		if got := tc.redis.Exposed(); got != tc.exposed {
+			t.Errorf("%v: %t", tc.redis.Addresses, got)
+		}
+	}
+}
