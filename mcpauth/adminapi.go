@@ -10,6 +10,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/steady"
 )
 
 func init() {
@@ -77,7 +78,7 @@ func serveRevocations(w http.ResponseWriter, r *http.Request) error {
 	set := configured.(*App).Revocations()
 	switch r.Method {
 	case http.MethodGet:
-		now := set.Status(time.Now())
+		now := set.Status(steady.Now())
 		w.Header().Set("Content-Type", "application/json")
 		return json.MarshalWrite(w, RevocationStatus{now.Revocations, now.Watches, now.Age.Seconds(), now.Stale})
 	case http.MethodPost:
