@@ -11,16 +11,17 @@ package steady
 
 import (
 	"fmt"
+	"sync/atomic"
 	"time"
 )
 
 // Now is the later of what the system's clock says and what it would say if nobody had
 // set it since the process began. It never goes back. To another time of this package or
 // of [time.Now], the difference is what has really passed.
-func Now() time.Time { return process.now() }
+func Now() time.Time { return process.Load().now() }
 
 // Earliest is the earlier of the two.
-func Earliest() time.Time { return process.earliest() }
+func Earliest() time.Time { return process.Load().earliest() }
 
 // tolerance is how far the clock may be set back without anybody being told: what
 // protocols do that keep it right.
@@ -28,9 +29,23 @@ const tolerance = time.Minute
 
 // Ready returns an error while the system's clock is behind what it would say if nobody
 // had set it.
-func Ready(time.Time) error { return process.ready() }
+func Ready(time.Time) error { return process.Load().ready() }
 
-var process = clock{begin: time.Now(), read: time.Now}
+var process atomic.Pointer[clock]
+
+func init() { process.Store(&clock{begin: time.Now(), read: time.Now}) }
+
+// Move is for tests: it sets the system's clock, as this package sees it, forward or, by
+// less than nothing, back. Undo puts it right again.
+func Move(by time.Duration) (undo func()) {
+	before := process.Load()
+	process.Store(&clock{
+		begin:  before.begin,
+		read:   func() time.Time { return time.Now().Add(by) },
+		steady: func() time.Duration { return time.Since(before.begin) },
+	})
+	return func() { process.Store(before) }
+}
 
 // clock is made of the moment in which it began, by both clocks.
 type clock struct {
