@@ -46,7 +46,7 @@ func TestClockMoved(t *testing.T) {
 	}
 	revoke(t, g.handler, state.Revocation{Kind: state.RevokeID, Issuer: gateIssuer, Value: "moved-revoked"})
 
-	for _, by := range []time.Duration{-time.Minute, -2 * time.Hour, -10 * 365 * 24 * time.Hour} {
+	for _, by := range []time.Duration{-30 * time.Second, -2 * time.Hour, -10 * 365 * 24 * time.Hour} {
 		undo := steady.Move(by)
 		want("set back by "+by.String(), remembered, 401)
 		want("set back by "+by.String(), unknown, 401)
@@ -125,18 +125,20 @@ func TestClockMovedOverStreams(t *testing.T) {
 func TestSessionsAndClock(t *testing.T) {
 	sessions := state.NewSessions(state.Limits{Idle: time.Minute, Life: time.Hour, Max: 10, PerOwner: 10})
 	owner := state.Owner{Issuer: gateIssuer, Subject: "somebody"}
-	add := func(id string, at time.Time) {
-		sessions.Add(&state.Session{ID: id, Owner: owner, Server: "notes"}, at)
+	ids := map[string]string{}
+	add := func(name string, at time.Time) {
+		s := &state.Session{Owner: owner, Server: "notes"}
+		sessions.Add(s, at)
+		ids[name] = s.ID
 	}
-	undo := steady.Move(-2 * time.Hour)
-	defer undo()
 	now := steady.Now()
 	add("over", now.Add(-61*time.Minute))
 	add("idle", now.Add(-2*time.Minute))
 	add("used", now)
-	for id, want := range map[string]bool{"over": false, "idle": false, "used": true} {
-		if got := sessions.Use(id, owner, "notes", steady.Now()) != nil; got != want {
-			t.Errorf("%s: %v", id, got)
+	defer steady.Move(-2 * time.Hour)()
+	for name, want := range map[string]bool{"over": false, "idle": false, "used": true} {
+		if got := sessions.Use(ids[name], owner, "notes", steady.Now()) != nil; got != want {
+			t.Errorf("%s: %v", name, got)
 		}
 	}
 }

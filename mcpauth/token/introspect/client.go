@@ -10,6 +10,7 @@ package introspect
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"net/http"
@@ -186,29 +187,41 @@ func (c *Client) find(ctx context.Context, now time.Time) (string, error) {
 }
 
 // Ready returns nil when it is known where to ask, and the issuer has answered the last
-// time. It never waits; what is missing is looked for in the background.
+// time. It never waits: what is missing is looked for in the background, and an issuer
+// that was down is asked whether it is back.
 func (c *Client) Ready(now time.Time) error {
 	c.endpoint.mu.Lock()
 	found := c.endpoint.address != ""
 	c.endpoint.mu.Unlock()
-	if found {
-		return c.circuit.state()
+	cause := c.circuit.state()
+	if found && cause == nil {
+		return nil
 	}
-	left, cause := c.circuit.try(now, c.timeout)
-	if left == 0 {
-		go func() {
-			begun := time.Now()
-			ctx, cancel := context.WithTimeout(context.Background(), c.timeout)
-			defer cancel()
-			_, err := c.find(ctx, now)
-			c.circuit.settle(now.Add(time.Since(begun)), err)
-		}()
-		cause = c.circuit.state()
+	if left, _ := c.circuit.try(now, c.timeout); left == 0 {
+		c.flights.DoChan("probe", func() (any, error) { return nil, c.probe(now, found) })
 	}
 	if cause == nil {
 		cause = errors.New("the issuer's introspection endpoint has not been looked for yet")
 	}
 	return cause
+}
+
+// probe finds out whether the issuer is there: by where it is to be asked, or by a
+// question about a token that nobody has.
+func (c *Client) probe(now time.Time, found bool) (err error) {
+	begun := time.Now()
+	ctx, cancel := context.WithTimeout(context.Background(), c.timeout)
+	defer cancel()
+	if !found {
+		_, err = c.find(ctx, now)
+	} else {
+		_, err = c.question(ctx, rand.Text(), now)
+		if errors.Is(err, ErrInactive) {
+			err = nil
+		}
+	}
+	c.circuit.settle(now.Add(time.Since(begun)), err)
+	return err
 }
 
 // Close lets go of connections that are not in use. The client can still be used.

@@ -328,13 +328,24 @@ func TestReady(t *testing.T) {
 	if err := c.Ready(now); err == nil || !strings.Contains(err.Error(), "status 500") {
 		t.Errorf("with an issuer that is down: %v", err)
 	}
+	// Nobody sends a token to a gateway that is not ready.
 	iss.set(says(inactive))
-	if _, err := c.Ask(t.Context(), "another", now); !errors.Is(err, ErrInactive) {
-		t.Fatal(err)
+	eventually(t, "the issuer to be found back", func() bool { return c.Ready(now) == nil })
+	iss.set(fails(500))
+	for range tolerated {
+		_, _ = c.Ask(t.Context(), "another "+time.Now().String(), now)
 	}
-	if err := c.Ready(now); err != nil {
-		t.Error(err)
+	before := iss.count()
+	for range 100 {
+		if c.Ready(now) == nil {
+			t.Fatal("ready while it is down")
+		}
 	}
+	if n := iss.count(); n != before {
+		t.Errorf("an issuer that is down was asked %d times", n-before)
+	}
+	iss.set(says(inactive))
+	eventually(t, "the issuer to be found back after a pause", func() bool { return c.Ready(now.Add(time.Minute)) == nil })
 }
 
 func eventually(t *testing.T, what string, is func() bool) {
