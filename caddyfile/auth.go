@@ -31,6 +31,7 @@ import (
 //			jti         optional
 //			leeway      <duration>
 //			token_scope off | { ... }
+//			introspect  [<url>] { ... }
 //		}
 //		authenticated {
 //			claim <name> <placeholder> [<separator>]
@@ -139,13 +140,15 @@ func parseIssuer(b *block, d *caddyfile.Dispenser) error {
 				return d.Errf("an issuer has one source of keys, and %s is a second; leave one out", option)
 			}
 			issuer.KeysRaw, source, err = parseKeys(d)
+		case "introspect":
+			issuer.Introspection, err = parseIntrospect(d)
 		case "derive_key":
 			if derive = true; d.NextArg() {
 				err = d.Errf("derive_key takes no argument, and '%s' is one; the environment is a global option", d.Val())
 			}
 		default:
 			return unknown(d, "issuer",
-				"algorithms, audience, derive_key, jti, jwks_url, key_file, keys, leeway, secret, token_scope, token_types")
+				"algorithms, audience, derive_key, introspect, jti, jwks_url, key_file, keys, leeway, secret, token_scope, token_types")
 		}
 		if err != nil {
 			return err

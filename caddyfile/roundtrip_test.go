@@ -99,6 +99,7 @@ func TestRoundTrip(t *testing.T) {
 var refused = map[string]string{
 	"global_store_redis_tls_client": "no such file or directory",
 	"auth_keys_secret_file":         "the secret names a placeholder that is unknown or empty",
+	"auth_introspect_full":          "client_secret names a placeholder that is unknown or empty",
 }
 
 // TestValidate loads what is adapted, without starting it.

@@ -9,6 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/steady"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/account"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/login"
@@ -36,7 +37,7 @@ type granted struct {
 }
 
 func grant(g login.Grant) *answer {
-	now := time.Now()
+	now := steady.Now()
 	seconds := func(until time.Time) int64 { return max(int64(until.Sub(now)/time.Second), 0) }
 	return &answer{http.StatusOK, granted{
 		g.Access.Raw, "bearer", int64(g.Access.Expires.Sub(g.Access.Issued) / time.Second), g.Refresh, seconds(g.RefreshExpires), g.User,
@@ -104,7 +105,7 @@ var (
 
 // check refuses what was revoked, and everything while it is not known what was.
 func (h *Handler) check(t revocation.Token) error {
-	switch verdict := h.revocations.Check(&t, time.Now()); {
+	switch verdict := h.revocations.Check(&t, steady.Now()); {
 	case verdict == revocation.Valid:
 		return nil
 	case verdict.Revoked():

@@ -3,10 +3,10 @@ package mcpadmin
 import (
 	"context"
 	"net/http"
-	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/caddymcp/caddy-mcp-gateway/internal/steady"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth"
 )
 
@@ -22,7 +22,7 @@ var revocationDuties = []duty{
 }
 
 func showRevocations(_ context.Context, e *errand) (any, error) {
-	now := e.app.Revocations().Status(time.Now())
+	now := e.app.Revocations().Status(steady.Now())
 	return mcpauth.RevocationStatus{Revocations: now.Revocations, Streams: now.Watches, Age: now.Age.Seconds(), Stale: now.Stale}, nil
 }
 

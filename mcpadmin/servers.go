@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/report"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/steady"
 )
 
 var serverDuties = []duty{
@@ -44,7 +45,7 @@ func listPages(_ context.Context, e *errand) (any, error) {
 func showScore(_ context.Context, e *errand) (any, error) {
 	f := facts{
 		Posture: e.app.Posture(), now: time.Now(), servers: e.app.Book().Servers(), pages: e.app.Book().Pages(),
-		registration: e.app.Book().Registration, stale: e.app.Revocations().Status(time.Now()).Stale,
+		registration: e.app.Book().Registration, stale: e.app.Revocations().Status(steady.Now()).Stale,
 	}
 	if issuer := e.app.Issuer(); issuer != nil {
 		f.issues, f.keys, f.maxLife = true, issuer.List(), issuer.MaxLife()

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/steady"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/account"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/issue"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/login"
@@ -146,7 +147,7 @@ func (a *App) declare(ctx context.Context) {
 	by := account.Actor{Name: "configuration"}
 	ended := func(u account.User) error {
 		// Somebody else may have had the account before.
-		return errors.Join(a.desk.EndAll(ctx, by, u), a.desk.EndTokens(ctx, by, u, time.Now()))
+		return errors.Join(a.desk.EndAll(ctx, by, u), a.desk.EndTokens(ctx, by, u, steady.Now()))
 	}
 	for {
 		err := a.desk.Accounts().Declare(ctx, a.declared, ended)

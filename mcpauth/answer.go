@@ -18,6 +18,7 @@ import (
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/sse"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/steady"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/revocation"
 )
 
@@ -38,6 +39,8 @@ type answer struct {
 	read   bool
 	events *sse.Scanner
 	expiry *time.Timer
+	// renewal asks again about the token of a stream, if it needs that.
+	renewal *renewal
 	// watched is told when the token of a stream is revoked.
 	watched *revocation.Watch
 	// over is whether the stream was ended by us.
@@ -128,8 +131,9 @@ func (a *answer) WriteHeader(status int) {
 		header.Del("Content-Length")
 		a.events = sse.NewScanner(a.limit)
 		if deadline := a.call.Principal.Deadline(); !deadline.IsZero() {
-			a.expiry = time.AfterFunc(time.Until(deadline), func() { a.end(errTokenOver) })
+			a.expiry = time.AfterFunc(deadline.Sub(steady.Now()), func() { a.end(errTokenOver) })
 		}
+		a.renew()
 		a.watch()
 	case whole:
 		if n, err := strconv.Atoi(header.Get("Content-Length")); err == nil && n <= a.limit {
@@ -317,6 +321,7 @@ func (a *answer) stop() {
 	if a.expiry != nil {
 		a.expiry.Stop()
 	}
+	a.renewal.stop()
 	a.watched.Close()
 }
 

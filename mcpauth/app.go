@@ -21,6 +21,7 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/internal/report"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/seal"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/steady"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/account"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/issue"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/login"
@@ -210,7 +211,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	a.Tasks.Max = cmp.Or(a.Tasks.Max, 100_000)
 	a.Tasks.MaxPerPrincipal = cmp.Or(a.Tasks.MaxPerPrincipal, 1000)
 	a.checks = make(map[string]func(time.Time) error)
-	a.now = time.Now
+	a.now = steady.Now
 	a.storage, a.logger = ctx.Storage(), ctx.Logger()
 	value, _, err := pool.LoadOrNew(sharedKey, func() (caddy.Destructor, error) {
 		return newShared(l.limits(), a.Tasks.limits())
@@ -219,6 +220,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 		return err
 	}
 	a.shared = value.(*shared)
+	a.Check("clock", steady.Ready)
 	if err := a.takeStore(ctx); err != nil {
 		return err
 	}

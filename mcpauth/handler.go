@@ -17,6 +17,7 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/resource"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/steady"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/policy"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/revocation"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/scope"
@@ -298,7 +299,7 @@ func (h *Handler) admit(call *Call, w http.ResponseWriter, r *http.Request) (ans
 		refusal.allow = allowedMethods
 		return false, refusal
 	}
-	now := time.Now()
+	now := steady.Now()
 	if call.Principal, refusal = h.authenticate(r, e, now); refusal != nil {
 		return false, refusal
 	}

@@ -1,7 +1,9 @@
 package mcpauth
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -177,6 +179,9 @@ func (h *Handler) authenticate(r *http.Request, e *endpoint, now time.Time) (*Pr
 	return h.holder(r.Context(), raw, e, now)
 }
 
+// retryKeys is after which time a client may try again whose token's keys are missing.
+const retryKeys = 5 * time.Second
+
 // holder finds out who holds a token.
 func (h *Handler) holder(ctx context.Context, raw string, e *endpoint, now time.Time) (*Principal, *Refusal) {
 	if p, ok := h.tokens.Get(raw, e.server, now); ok {
@@ -185,9 +190,11 @@ func (h *Handler) holder(ctx context.Context, raw string, e *endpoint, now time.
 	claims, err := h.verifier.Verify(ctx, raw, now, e.audiences)
 	if err != nil {
 		reason := token.ReasonOf(err)
-		if reason == token.KeysUnavailable {
+		if down, ok := errors.AsType[*token.Error](err); ok && down.Unavailable() {
 			h.logger.Warn("token can't be verified", zap.Error(err))
-			return nil, refuse(http.StatusServiceUnavailable, mcp.CodeUnauthorized, string(reason), reason.Description())
+			refusal := refuse(http.StatusServiceUnavailable, mcp.CodeUnauthorized, string(reason), reason.Description())
+			refusal.retryAfter = seconds(cmp.Or(down.RetryAfter, retryKeys))
+			return nil, refusal
 		}
 		refusal := refuse(http.StatusUnauthorized, mcp.CodeUnauthorized, string(reason), reason.Description())
 		refusal.challenge = e.challenge("invalid_token", reason.Description(), h.ScopesSupported)

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -152,8 +151,7 @@ func (c *Call) beyond(refused *scope.Refusal, id jsonrpc.ID) *Refusal {
 	f := refuse(refused.Status, mcp.CodeForbidden, refused.Reason, "this is beyond the access token")
 	f.ID = id
 	if refused.RetryAfter > 0 {
-		// Rounded up, so that who waits that long is not too early.
-		f.retryAfter = strconv.FormatInt(int64((refused.RetryAfter+time.Second-1)/time.Second), 10)
+		f.retryAfter = seconds(refused.RetryAfter)
 	}
 	return f
 }

@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/steady"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/revocation"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
 )
@@ -57,7 +58,7 @@ func (a *answer) watch() {
 	if c.handler == nil {
 		return
 	}
-	now := time.Now()
+	now := steady.Now()
 	end := func(v revocation.Verdict) {
 		// It may not wait, and to end a request may take locks of others.
 		go a.end(causeOf(v))
@@ -94,7 +95,7 @@ type Watch struct {
 // Watch has ended called, once and from a goroutine of its own, when the call's token is
 // revoked. It begins with Renew, and has to be closed.
 func (c *Call) Watch(ended func()) *Watch {
-	return &Watch{set: c.handler.revocations, token: *c.Principal.revocableAt(time.Now()), ended: ended}
+	return &Watch{set: c.handler.revocations, token: *c.Principal.revocableAt(steady.Now()), ended: ended}
 }
 
 // Renew goes on watching, if that ended because the store was cut off.
@@ -105,7 +106,7 @@ func (w *Watch) Renew() {
 		return
 	}
 	w.blind = false
-	watch, verdict := w.set.Watch(&w.token, time.Now(), w.told)
+	watch, verdict := w.set.Watch(&w.token, steady.Now(), w.told)
 	w.watch = watch
 	if verdict != revocation.Valid {
 		w.blind = true

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/steady"
 )
 
 // An event stream may outlive the configuration under which it began: Caddy lets what
@@ -50,15 +51,15 @@ func (a *App) end() {
 // errRefusedNow ends a stream whose request would be refused now.
 var errRefusedNow = fmt.Errorf("%w: the request would be refused by the configuration that runs", ErrStreamOver)
 
-// refresh has the call judged by the configuration that runs now. It reports false if
-// the call would be refused.
+// refresh has the call judged by the configuration that runs now, if that is another one
+// or the token has to be looked at again. It reports false if the call would be refused.
 func (c *Call) refresh() bool {
 	if c.handler == nil {
 		return true
 	}
 	now := c.handler.running.Load()
 	if now == nil || now.generation <= c.generation {
-		return true
+		return !c.Principal.overdue(steady.Now()) || c.handler.rejudge(c)
 	}
 	if h := now.handlers[c.endpoint.id]; h == nil || !h.rejudge(c) {
 		return false
@@ -69,13 +70,8 @@ func (c *Call) refresh() bool {
 
 // rejudge judges a call that another handler has let in.
 func (h *Handler) rejudge(c *Call) bool {
-	now := time.Now()
-	var e *endpoint
-	for _, each := range h.endpoints {
-		if each.id == c.endpoint.id && each.metadata == c.endpoint.metadata {
-			e = each
-		}
-	}
+	now := steady.Now()
+	e := h.same(c.endpoint)
 	if e == nil {
 		return false // such as /mcp, when there is a second server
 	}
@@ -95,6 +91,40 @@ func (h *Handler) rejudge(c *Call) bool {
 	return allowed
 }
 
+// same returns the handler's endpoint that is the same as one of another configuration,
+// or nil.
+func (h *Handler) same(e *endpoint) *endpoint {
+	for _, each := range h.endpoints {
+		if each.id == e.id && each.metadata == e.metadata {
+			return each
+		}
+	}
+	return nil
+}
+
+// now returns who judges now for an endpoint of the handler, and which endpoint that is
+// there: nil if nobody does.
+func (h *Handler) now(e *endpoint) (*Handler, *endpoint) {
+	if now := h.running.Load(); now != nil && now.generation > h.generation {
+		if h = now.handlers[e.id]; h == nil {
+			return nil, nil
+		}
+	}
+	if e = h.same(e); e == nil {
+		return nil, nil
+	}
+	return h, e
+}
+
+// token is the text of the token that the call came with, empty if there is none.
+func (c *Call) token() string {
+	raw, refusal := bearer(&http.Request{Header: http.Header{"Authorization": c.authorization}, URL: c.incoming.URL})
+	if refusal != nil {
+		return ""
+	}
+	return raw
+}
+
 // reidentify finds out who a call is from, as if it came now: nil if nobody would be
 // let in with that credential.
 func (h *Handler) reidentify(c *Call, e *endpoint, now time.Time) *Principal {
@@ -108,8 +138,8 @@ func (h *Handler) reidentify(c *Call, e *endpoint, now time.Time) *Principal {
 	}
 	ctx, cancel := context.WithTimeout(c.incoming.Context(), 10*time.Second)
 	defer cancel()
-	raw, refusal := bearer(&http.Request{Header: http.Header{"Authorization": c.authorization}, URL: c.incoming.URL})
-	if refusal != nil || raw == "" || len(h.Issuers) == 0 {
+	raw := c.token()
+	if raw == "" || len(h.Issuers) == 0 {
 		return nil
 	}
 	p, _ := h.holder(ctx, raw, e, now)

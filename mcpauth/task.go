@@ -6,13 +6,13 @@ import (
 	"net/http"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/jsonrpc"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/steady"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/policy"
 )
 
@@ -29,7 +29,7 @@ func (c *Call) judgeTask(m *jsonrpc.Message, perm mcp.Permission) *Refusal {
 	if c.Version.Modern() && !m.Params.Meta.Declared.Tasks && !c.taskless().Load() {
 		return undeclaredTasks(m)
 	}
-	task, ok := c.tasks.Find(c.Server, m.Params.TaskID.Value, c.Principal.Owner(), time.Now())
+	task, ok := c.tasks.Find(c.Server, m.Params.TaskID.Value, c.Principal.Owner(), steady.Now())
 	if !ok {
 		return c.unknownTask(m)
 	}
@@ -87,7 +87,7 @@ func (c *Call) mayFollow(id string) bool {
 	if !c.Principal.may(mcp.TasksRead, c.Server, policy.KindNone, "") {
 		return false
 	}
-	task, ok := c.tasks.Find(c.Server, id, c.Principal.Owner(), time.Now())
+	task, ok := c.tasks.Find(c.Server, id, c.Principal.Owner(), steady.Now())
 	return ok && c.mayUse(c.made(&task))
 }
 
@@ -138,7 +138,7 @@ func (c *Call) newTask(m *jsonrpc.Message) state.Task {
 func (c *Call) bind(made *jsonrpc.Task, task state.Task) *Refusal {
 	err := errors.New("the task has no id")
 	if made.ID.Present {
-		err = c.tasks.Bind(c.Server, made.ID.Value, task, made.TTL, time.Now())
+		err = c.tasks.Bind(c.Server, made.ID.Value, task, made.TTL, steady.Now())
 	}
 	if err == nil {
 		return nil

@@ -18,6 +18,7 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/internal/jsonrpc"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/steady"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth"
 )
 
@@ -49,7 +50,7 @@ func (x *exchange) carry(w http.ResponseWriter, next caddyhttp.Handler) error {
 	forward, refusal := x.enter()
 	if entered := x.session; entered != nil {
 		// However it ends: a broken answer is a panic.
-		defer func() { x.sessions.Release(entered, time.Now()) }()
+		defer func() { x.sessions.Release(entered, steady.Now()) }()
 	}
 	if refusal != nil {
 		x.logger.Info("refused", zap.String("reason", refusal.Reason), zap.String("server", x.server.Name))

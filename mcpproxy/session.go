@@ -2,11 +2,11 @@ package mcpproxy
 
 import (
 	"net/http"
-	"time"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/jsonrpc"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/steady"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth"
 )
 
@@ -30,7 +30,7 @@ func (x *exchange) enter() (forward bool, refusal *mcpauth.Refusal) {
 	if id == "" {
 		return x.enterWithout()
 	}
-	x.session = x.sessions.Use(id, call.Principal.Owner(), call.Server, time.Now())
+	x.session = x.sessions.Use(id, call.Principal.Owner(), call.Server, steady.Now())
 	if x.session == nil {
 		return false, x.unknownSession()
 	}
@@ -123,7 +123,7 @@ func (x *exchange) begin(upstreamID string, h http.Header) *mcpauth.Refusal {
 	begun := x.session
 	watch := x.call.Watch(func() { x.sessions.Remove(begun) })
 	begun.OnUse, begun.OnEnd = watch.Renew, watch.Close
-	x.sessions.Add(begun, time.Now())
+	x.sessions.Add(begun, steady.Now())
 	watch.Renew() // not before it could be removed
 	x.call.OnEvent(x.session.Relayed)
 	h.Set(mcp.HeaderSessionID, x.session.ID)

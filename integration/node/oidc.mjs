@@ -2,13 +2,14 @@
 // resource at a time: to services by client_credentials, and to users by the
 // authorization code flow, in which login_hint names who logs in, without a
 // password. The groups of both are claims of the token. It reports what it is asked
-// for, and the tokens that it gives.
+// for, and the tokens that it gives. If they are to be opaque, it tells the gateway, and
+// nobody else, what they are (RFC 7662), and takes them back (RFC 7009).
 import http from 'node:http';
 import { generateKeyPairSync } from 'node:crypto';
 import { Provider, errors } from 'oidc-provider';
 import { emit, endWithParent } from './harness.mjs';
 
-const { resources, redirect, users = {} } = JSON.parse(process.env.OIDC_CONFIG);
+const { resources, redirect, users = {}, opaque = false } = JSON.parse(process.env.OIDC_CONFIG);
 const scopes = ['mcp:read', 'mcp:write', 'mcp:prompt', 'mcp:complete'];
 const groups = {
     'full-service': ['full'],
@@ -40,27 +41,42 @@ function resourceServer(resource) {
     return {
         scope: scopes.join(' '),
         audience: resource,
-        accessTokenFormat: 'jwt',
+        accessTokenFormat: opaque ? 'opaque' : 'jwt',
         accessTokenTTL: 300,
         jwt: { sign: { alg: 'RS256' } }
     };
 }
 
+// The gateway can ask, and gets no tokens itself.
+const gateway = {
+    client_id: 'gateway',
+    client_secret: 'gateway secret: 100%',
+    grant_types: [],
+    redirect_uris: [],
+    response_types: []
+};
+
 const server = http.createServer();
 server.listen(0, '127.0.0.1', () => {
     const issuer = `http://127.0.0.1:${server.address().port}`;
     const provider = new Provider(issuer, {
-        clients: [...Object.keys(groups).filter(id => id.endsWith('service')).map(service), app],
+        clients: [...Object.keys(groups).filter(id => id.endsWith('service')).map(service), app, gateway],
         jwks: { keys: [{ ...jwk, use: 'sig', alg: 'RS256', kid: 'first' }] },
         scopes: ['openid', 'offline_access', ...scopes],
         cookies: { keys: ['loopback only'] },
         pkce: { required: () => true },
         findAccount: (_, id) => (id in groups ? { accountId: id, claims: () => ({ sub: id }) } : undefined),
-        extraTokenClaims: (_, token) => ({ groups: groups[token.accountId ?? token.clientId] }),
+        // A service is its own subject. In a JWT that is so by itself.
+        extraTokenClaims: (_, token) => ({
+            groups: groups[token.accountId ?? token.clientId],
+            ...(opaque && !token.accountId && { sub: token.clientId })
+        }),
         interactions: { url: (_, interaction) => `/interaction/${interaction.uid}` },
         features: {
             devInteractions: { enabled: false },
             clientCredentials: { enabled: true },
+            introspection: { enabled: opaque, allowedPolicy: (_, client) => client.clientId === 'gateway' },
+            revocation: { enabled: opaque },
             resourceIndicators: {
                 enabled: true,
                 // The Go SDK's client_credentials handler names no resource.

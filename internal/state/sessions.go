@@ -12,6 +12,7 @@ import (
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/jsonrpc"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/steady"
 )
 
 // Owner is whom a session belongs to. The subject alone would not do: two issuers
@@ -105,7 +106,7 @@ func (t *Sessions) SetLimits(limits Limits) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.limits = limits
-	t.shrink(time.Now(), Owner{})
+	t.shrink(steady.Now(), Owner{})
 }
 
 // Len is how many sessions there are, those included whose time is up and which

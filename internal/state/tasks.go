@@ -6,6 +6,8 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"github.com/caddymcp/caddy-mcp-gateway/internal/steady"
 )
 
 // Task says whose a task of a server is and what it was made for. It is a plain value
@@ -97,9 +99,9 @@ func (t *Tasks) SetLimits(limits TaskLimits) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.limits = limits
-	t.shrink(time.Now(), Owner{})
+	t.shrink(steady.Now(), Owner{})
 	for owner := range t.owned {
-		t.shrink(time.Now(), owner)
+		t.shrink(steady.Now(), owner)
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/steady"
 )
 
 // Config is what can be chosen about accounts. The zero value has the defaults.
@@ -84,7 +85,7 @@ func New(store state.Store, config Config, logger *zap.Logger) (*Service, error)
 	}
 	s := &Service{
 		store: store, config: config, passwords: config.Passwords, hasher: newHasher(config.Cost),
-		logger: logger, now: time.Now, beat: loginBeat,
+		logger: logger, now: steady.Now, beat: loginBeat,
 	}
 	for i := range s.turns {
 		s.turns[i] = make(chan struct{}, 1)

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/steady"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
 )
 
@@ -103,7 +104,7 @@ func New(store state.Store, config Config, environment string, logger *zap.Logge
 	if config.MaxLife < config.SessionLife || time.Duration(config.MaxLife) > 10*365*24*time.Hour {
 		return nil, fmt.Errorf("the longest life of a token must be that of session tokens at least, and ten years at most, not %s", time.Duration(config.MaxLife))
 	}
-	i := &Issuer{config: config, environment: environment, store: store, logger: logger, now: time.Now}
+	i := &Issuer{config: config, environment: environment, store: store, logger: logger, now: steady.Now}
 	if len(config.KeyFiles) > 0 {
 		keys, err := loadFiles(config.KeyFiles)
 		if err != nil {

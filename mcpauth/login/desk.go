@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/steady"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/account"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/issue"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/revocation"
@@ -74,7 +75,7 @@ func New(store state.Store, revocations *revocation.Set, accounts *account.Servi
 		return nil, err
 	}
 	verifier.Environment = environment
-	return &Desk{accounts, issuer, store, revocations, config, verifier, logger, time.Now}, nil
+	return &Desk{accounts, issuer, store, revocations, config, verifier, logger, steady.Now}, nil
 }
 
 // Accounts is the service of the accounts. What ends sessions or tokens is done by the

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/steady"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/account"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/issue"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/revocation"
@@ -177,7 +178,7 @@ func (d *Desk) end(data record) time.Time { return data.Started.Add(time.Duratio
 // was, are revoked: that would be a way around it.
 func (d *Desk) barred(user string, data record) error {
 	issued := revocation.Token{Issuer: d.issuer.Name(), Subject: user, IssuedAt: data.Refreshed}
-	switch verdict := d.revocations.Check(&issued, time.Now()); {
+	switch verdict := d.revocations.Check(&issued, steady.Now()); {
 	case verdict == revocation.Valid:
 		return nil
 	case verdict.Revoked():

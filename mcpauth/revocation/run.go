@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/steady"
 )
 
 const (
@@ -30,7 +31,8 @@ func (s *Set) Run(ctx context.Context, logger func() *zap.Logger) {
 
 // update takes what the store tells.
 func (s *Set) update(u state.Update, logger func() *zap.Logger) {
-	now := time.Now()
+	// By the clock that is behind: what is passed over now would be missing for ever.
+	now := steady.Earliest()
 	if len(u.Revocations) > 0 {
 		if err := s.Add(now, u.Revocations...); err != nil {
 			logger().Error("revocations cannot be kept", zap.Error(err))
@@ -82,7 +84,7 @@ func (s *Set) look(ctx context.Context) {
 				s.endAll(Unknown)
 			}
 		case <-purge.C:
-			s.purge(time.Now())
+			s.purge(steady.Earliest())
 		}
 	}
 }
@@ -97,5 +99,5 @@ func (s *Set) purge(now time.Time) {
 // that is an error: the other nodes do not know, and neither will this one when it is
 // started again.
 func (s *Set) Revoke(ctx context.Context, revocations ...state.Revocation) error {
-	return errors.Join(s.Add(time.Now(), revocations...), s.store.Revoke(ctx, revocations...))
+	return errors.Join(s.Add(steady.Earliest(), revocations...), s.store.Revoke(ctx, revocations...))
 }

@@ -12,8 +12,8 @@ import (
 const DefaultCacheSize = 10_000
 
 // Cache remembers what the caller made of a verified token, such as a principal,
-// until the token expires, a key of its issuer is withdrawn, or others were used
-// more recently. It never holds the token itself, only its hash. A cache belongs
+// until the token expires, a key of its issuer is withdrawn, the issuer has to be asked
+// again, or others were used more recently. It never holds the token itself, only its hash. A cache belongs
 // to one configuration: another may judge the same token differently.
 type Cache[V any] struct {
 	entries *lru.Cache[cacheKey, cacheEntry[V]]
@@ -51,7 +51,7 @@ func (c *Cache[V]) Get(raw, endpoint string, now time.Time) (value V, ok bool) {
 	if !ok {
 		return value, false
 	}
-	if !now.Before(entry.claims.deadline) || !entry.claims.Current() {
+	if !now.Before(entry.claims.deadline) || entry.claims.Stale(now) || !entry.claims.Current() {
 		c.entries.Remove(key)
 		return value, false
 	}

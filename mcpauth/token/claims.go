@@ -47,6 +47,9 @@ type Claims struct {
 	deadline time.Time
 	keys     KeySource
 	epoch    uint64
+	// fresh is until when the issuer need not be asked again, the zero time if it was
+	// not asked.
+	fresh time.Time
 }
 
 // NewClaims returns the claims of a principal that has no token, and for whom somebody
@@ -63,7 +66,19 @@ func (c *Claims) Deadline() time.Time { return c.deadline }
 
 // Current reports whether no key of the issuer was withdrawn since the token was
 // verified. If one was, the token has to be verified again.
-func (c *Claims) Current() bool { return c.keys != nil && c.keys.Epoch() == c.epoch }
+func (c *Claims) Current() bool {
+	if c.keys == nil {
+		return !c.fresh.IsZero() // the issuer itself has verified it
+	}
+	return c.keys.Epoch() == c.epoch
+}
+
+// FreshUntil is the moment from which the issuer has to be asked about the token again,
+// by verifying it again. It is the zero time if the issuer is not asked.
+func (c *Claims) FreshUntil() time.Time { return c.fresh }
+
+// Stale reports whether the issuer has to be asked again at now.
+func (c *Claims) Stale(now time.Time) bool { return !c.fresh.IsZero() && !now.Before(c.fresh) }
 
 // Lookup returns a claim as it was parsed: a string, a float64, a bool, nil, a
 // map[string]any or a []any, none of which may be changed. The path is the exact

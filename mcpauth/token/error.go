@@ -1,6 +1,9 @@
 package token
 
-import "errors"
+import (
+	"errors"
+	"time"
+)
 
 // Reason names the cause for which a token was refused. The text is stable: it
 // is what clients find in an answer, and operators in logs and metrics.
@@ -28,6 +31,10 @@ const (
 	InvalidScope      Reason = "token_scope"
 	WrongEnvironment  Reason = "token_environment"
 	KeysUnavailable   Reason = "keys_unavailable"
+
+	Inactive                 Reason = "token_inactive"
+	Disagreement             Reason = "token_disagreement"
+	IntrospectionUnavailable Reason = "introspection_unavailable"
 )
 
 // descriptions hold one sentence per reason, made of nothing that a client sent.
@@ -52,6 +59,10 @@ var descriptions = map[Reason]string{
 	InvalidScope:      "the access token's restrictions are of the wrong form",
 	WrongEnvironment:  "the access token is for another environment",
 	KeysUnavailable:   "the keys of the token's issuer are not available",
+
+	Inactive:                 "the access token is not active",
+	Disagreement:             "the access token is not what its issuer says it is",
+	IntrospectionUnavailable: "the issuer of the access token cannot be asked about it",
 }
 
 // Description is the reason in one fixed sentence, which may be shown to
@@ -66,10 +77,19 @@ func (r Reason) Description() string {
 
 // Error is the refusal of a token. Every error of [Verifier.Verify] is one.
 type Error struct {
-	// Reason is the cause. KeysUnavailable is the one that does not speak
-	// against the token: the answer to it is 503, to all others 401.
+	// Reason is the cause. KeysUnavailable and IntrospectionUnavailable do not speak
+	// against the token: the answer to them is 503, to all others 401.
 	Reason Reason
-	cause  error
+	// RetryAfter is after which time a token that could not be judged may be; 0 if
+	// that is not known.
+	RetryAfter time.Duration
+	cause      error
+}
+
+// Unavailable reports whether the token could not be judged, because its issuer is not
+// there.
+func (e *Error) Unavailable() bool {
+	return e.Reason == KeysUnavailable || e.Reason == IntrospectionUnavailable
 }
 
 // NewError returns a refusal for reason. A cause is for the log only; it must

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/scope"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token/introspect"
 )
 
 // maxLeeway bounds how wrong a clock may be: whoever needs more has to set it.
@@ -74,13 +75,23 @@ type Issuer struct {
 	// are not bounded by them. Default: false.
 	TokenScopeOff bool `json:"token_scope_off,omitempty"`
 
+	// Ask the issuer about each token (RFC 7662), so that tokens are accepted which only
+	// it can read, and none for long after it was revoked. What the issuer answers is
+	// judged as the claims of a JWT are. Only one issuer of a gateway can be asked: the
+	// text of such a token does not say whose it is, and nobody else should see it. If
+	// keys are named, too, the issuer's JWTs are verified with them first; their claims
+	// count, and the answer must agree with them. Default: the issuer is not asked.
+	Introspection *introspect.Config `json:"introspection,omitempty"`
+
 	// Where the issuer's keys come from. Default: discovery, which reads the
-	// issuer's metadata (RFC 8414, OpenID Connect Discovery).
+	// issuer's metadata (RFC 8414, OpenID Connect Discovery); none if the issuer is
+	// asked about each token.
 	KeysRaw json.RawMessage `json:"keys,omitempty" caddy:"namespace=mcp_gateway.key_sources inline_key=source"`
 
 	keys       KeySource
 	algorithms []jose.SignatureAlgorithm
 	types      []string
+	asked      *introspect.Client
 }
 
 // Provision expands placeholders, checks the options and loads the key source.
@@ -127,6 +138,15 @@ func (iss *Issuer) Provision(ctx caddy.Context) error {
 	}
 	if err := iss.TokenScope.Provision(); err != nil {
 		return fmt.Errorf("issuer %s: %w", iss.Issuer, err)
+	}
+	if err := iss.provisionIntrospection(ctx); err != nil {
+		return fmt.Errorf("issuer %s: %w", iss.Issuer, err)
+	}
+	if iss.asked != nil && len(iss.KeysRaw) == 0 {
+		if len(iss.Algorithms) > 0 || len(iss.TokenTypes) > 0 {
+			return fmt.Errorf("issuer %s: algorithms and token_types are about tokens that are verified with keys; name where the keys come from, or leave them out", iss.Issuer)
+		}
+		return nil
 	}
 	if err := iss.loadKeys(ctx); err != nil {
 		return fmt.Errorf("issuer %s: %w", iss.Issuer, err)

@@ -63,7 +63,7 @@ func judgeKind(members map[string]any) *Error {
 			return refuse(InvalidClaims)
 		}
 		switch strings.ToLower(kind) {
-		case "id", "refresh", "offline":
+		case "id", "id_token", "refresh", "refresh_token", "offline":
 			return refuse(NotAccessToken)
 		}
 	}

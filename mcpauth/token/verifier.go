@@ -30,6 +30,8 @@ type Verifier struct {
 	Environment string
 
 	issuers map[string]*Issuer
+	// asked is the issuer of tokens that only it can read, if there is one.
+	asked   *Issuer
 	maxSize int
 	slots   chan struct{}
 }
@@ -47,13 +49,20 @@ func NewVerifier(issuers []*Issuer, maxSize int) (*Verifier, error) {
 		slots:   make(chan struct{}, runtime.GOMAXPROCS(0)),
 	}
 	for _, iss := range issuers {
-		if iss.keys == nil {
+		if iss.keys == nil && iss.asked == nil {
 			return nil, fmt.Errorf("issuer %s is not provisioned", iss.Issuer)
 		}
 		if _, ok := v.issuers[iss.Issuer]; ok {
 			return nil, fmt.Errorf("issuer %s is configured twice; merge the two", iss.Issuer)
 		}
 		v.issuers[iss.Issuer] = iss
+		if iss.asked == nil {
+			continue
+		}
+		if v.asked != nil {
+			return nil, fmt.Errorf("both %s and %s are to be asked about tokens; such a token does not say whose it is, and may be shown to no other issuer: leave introspection to one of them", v.asked.Issuer, iss.Issuer)
+		}
+		v.asked = iss
 	}
 	return v, nil
 }
@@ -64,19 +73,25 @@ func NewVerifier(issuers []*Issuer, maxSize int) (*Verifier, error) {
 // configured, replace them. No audience at all accepts no token.
 //
 // Every error is an [*Error]. When ctx ends before the token is judged, that is
-// KeysUnavailable with the cause of the end.
+// KeysUnavailable or IntrospectionUnavailable with the cause of the end.
 func (v *Verifier) Verify(ctx context.Context, raw string, now time.Time, audiences []string) (*Claims, error) {
 	if len(raw) > v.maxSize {
 		return nil, refuse(TooLarge)
 	}
 	tok, refusal := parse(raw)
 	if refusal != nil {
+		if v.asked != nil && isOpaque(raw) {
+			return v.ask(ctx, v.asked, raw, raw, now, audiences)
+		}
 		return nil, refusal
 	}
 	name, _ := tok.claims["iss"].(string)
 	iss, ok := v.issuers[name]
 	if !ok {
 		return nil, refuse(UnknownIssuer)
+	}
+	if iss.keys == nil {
+		return v.ask(ctx, iss, raw, tok.signed, now, audiences)
 	}
 	if !slices.Contains(iss.algorithms, tok.header.Algorithm) {
 		return nil, refuse(WrongAlgorithm)
@@ -94,6 +109,11 @@ func (v *Verifier) Verify(ctx context.Context, raw string, now time.Time, audien
 	}
 	claims.Digest = sha256.Sum256([]byte(tok.signed))
 	claims.keys, claims.epoch = iss.keys, epoch
+	if iss.asked != nil {
+		if err := iss.confirm(ctx, claims, raw, now); err != nil {
+			return nil, err
+		}
+	}
 	return claims, nil
 }
 
@@ -153,15 +173,23 @@ func (v *Verifier) verifySignature(ctx context.Context, iss *Issuer, head header
 	return 0, refuse(BadSignature)
 }
 
-// Ready returns nil when the keys of every issuer are known, else which are not.
+// Ready returns nil when the keys of every issuer are known, and the issuer that is
+// asked about tokens has answered the last time, else what is missing.
 // It never waits, and sees to it that missing keys are fetched in the
 // background: the app calls it when it starts, for no keys are fetched while a
 // configuration is only being loaded.
 func (v *Verifier) Ready(now time.Time) error {
 	var missing []error
 	for name, iss := range v.issuers {
-		if err := iss.keys.Ready(now); err != nil {
-			missing = append(missing, fmt.Errorf("issuer %s: %w", name, err))
+		if iss.keys != nil {
+			if err := iss.keys.Ready(now); err != nil {
+				missing = append(missing, fmt.Errorf("issuer %s: %w", name, err))
+			}
+		}
+		if iss.asked != nil {
+			if err := iss.asked.Ready(now); err != nil {
+				missing = append(missing, fmt.Errorf("issuer %s: introspection: %w", name, err))
+			}
 		}
 	}
 	return errors.Join(missing...)

@@ -14,6 +14,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/steady"
 )
 
 // maxBatch bounds how many operations share a commit.
@@ -71,7 +72,7 @@ func (f failed) Unwrap() error { return f.error }
 
 func newStore(path string, lazy bool) *Store {
 	s := &Store{path: path, lazy: lazy, operations: make(chan *operation, maxBatch)}
-	s.setNow(time.Now)
+	s.setNow(steady.Now)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }

@@ -5,14 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
-	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-	"github.com/go-json-experiment/json"
 
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token/metadata"
 )
 
 func init() {
@@ -62,7 +60,7 @@ func (s *Discovery) Provision(ctx caddy.Context) error {
 
 // BindIssuer says whose metadata to look for. Nothing is fetched yet.
 func (s *Discovery) BindIssuer(issuer string) error {
-	parsed, err := parseURL(issuer)
+	parsed, err := metadata.ParseURL(issuer)
 	if err == nil {
 		err = s.environment.Permits(parsed) // what it warns of is known already
 	}
@@ -72,78 +70,17 @@ func (s *Discovery) BindIssuer(issuer string) error {
 	if parsed.RawQuery != "" || parsed.ForceQuery {
 		return errors.New("discovery: the issuer's URL has a query; name a jwks key source instead")
 	}
-	places := wellKnown(parsed)
+	places := metadata.WellKnown(parsed)
 	if s.MetadataURL != "" {
 		places = []string{s.MetadataURL}
 	}
 	return s.acquire(remoteKey{issuer, s.MetadataURL, s.environment == token.Development}, issuer, func(ctx context.Context, client *http.Client) ([]token.Key, int, error) {
-		address, err := discover(ctx, client, s.environment, issuer, places)
+		address, err := metadata.Find(ctx, client, metadata.JWKSURI, issuer, places, s.environment.Permits)
 		if err != nil {
 			return nil, 0, fmt.Errorf("discovery: %w", err)
 		}
 		return fetchKeySet(ctx, client, address)
 	})
-}
-
-// wellKnown lists where the metadata of an issuer may be, in the order in which
-// MCP clients look for it.
-func wellKnown(issuer *url.URL) []string {
-	origin := issuer.Scheme + "://" + issuer.Host
-	path := strings.TrimSuffix(issuer.EscapedPath(), "/")
-	places := []string{
-		origin + "/.well-known/oauth-authorization-server" + path,
-		origin + "/.well-known/openid-configuration" + path,
-	}
-	if path != "" {
-		places = append(places, origin+path+"/.well-known/openid-configuration")
-	}
-	return places
-}
-
-// discover returns the address of the issuer's JWK Set. A place whose document
-// is missing or names another issuer is passed over.
-func discover(ctx context.Context, client *http.Client, environment token.Environment, issuer string, places []string) (string, error) {
-	var failures []error
-	for _, place := range places {
-		address, err := readMetadata(ctx, client, environment, issuer, place)
-		if err == nil {
-			return address, nil
-		}
-		failures = append(failures, err)
-		if ctx.Err() != nil {
-			break
-		}
-	}
-	return "", errors.Join(failures...)
-}
-
-func readMetadata(ctx context.Context, client *http.Client, environment token.Environment, issuer, place string) (string, error) {
-	body, err := get(ctx, client, place)
-	if err != nil {
-		return "", err
-	}
-	var metadata struct {
-		Issuer  string `json:"issuer"`
-		JWKSURI string `json:"jwks_uri"`
-	}
-	if err := json.Unmarshal(body, &metadata); err != nil {
-		return "", fmt.Errorf("%s: not a metadata document: %w", place, err)
-	}
-	if metadata.Issuer != issuer {
-		return "", fmt.Errorf("%s: the metadata is that of another issuer", place)
-	}
-	keys, err := parseURL(metadata.JWKSURI)
-	if err == nil {
-		err = environment.Permits(keys)
-	}
-	if err != nil {
-		return "", fmt.Errorf("%s: jwks_uri: %w", place, err)
-	}
-	// Only what is itself without TLS, as on this machine, may send us to it without.
-	if keys.Scheme != "https" && !strings.HasPrefix(issuer, "http://") {
-		return "", fmt.Errorf("%s: jwks_uri must be https", place)
-	}
-	return metadata.JWKSURI, nil
 }
 
 // UnmarshalCaddyfile sets up the source from Caddyfile tokens:

@@ -10,6 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token/metadata"
 )
 
 func init() {
@@ -74,7 +75,7 @@ func (j *JWKS) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 }
 
 func fetchKeySet(ctx context.Context, client *http.Client, address string) ([]token.Key, int, error) {
-	body, err := get(ctx, client, address)
+	body, err := metadata.Get(ctx, client, address)
 	if err != nil {
 		return nil, 0, err
 	}

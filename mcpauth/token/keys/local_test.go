@@ -21,6 +21,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token/metadata"
 )
 
 const secret64 = "0123456789abcdefghijklmnopqrstuvwxyz0123456789abcdefghijklmnopqr"
@@ -79,7 +80,7 @@ func TestPEM(t *testing.T) {
 		{[]string{block("PUBLIC KEY", pkix1[:20], nil)}, "", "asn1"},
 		{[]string{block("CERTIFICATE", certificate[:20], nil)}, "", "certificate"},
 		{[]string{block("CERTIFICATE REQUEST", certificate, nil)}, "", "CERTIFICATE REQUEST"},
-		{[]string{strings.Repeat(" ", maxBody+1)}, "", "larger than"},
+		{[]string{strings.Repeat(" ", metadata.MaxBody+1)}, "", "larger than"},
 	} {
 		source := new(PEM)
 		for j, text := range tc.files {

@@ -17,6 +17,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token/metadata"
 )
 
 func init() {
@@ -70,12 +71,12 @@ func readPEM(path string) ([]token.Key, error) {
 		return nil, errors.Unwrap(err) // the path is already in front of it
 	}
 	defer file.Close()
-	text, err := io.ReadAll(io.LimitReader(file, maxBody+1))
+	text, err := io.ReadAll(io.LimitReader(file, metadata.MaxBody+1))
 	if err != nil {
 		return nil, err
 	}
-	if len(text) > maxBody {
-		return nil, fmt.Errorf("larger than %d bytes", maxBody)
+	if len(text) > metadata.MaxBody {
+		return nil, fmt.Errorf("larger than %d bytes", metadata.MaxBody)
 	}
 	var keys []token.Key
 	for {

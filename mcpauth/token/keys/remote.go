@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -13,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token/metadata"
 )
 
 // Defaults of a [Remote].
@@ -103,6 +105,15 @@ func (r *Remote) Ready(now time.Time) error {
 		return errors.New("the issuer publishes no usable key")
 	}
 	return nil
+}
+
+// checkURL reads an address of the configuration.
+func (r *Remote) checkURL(address string) (*url.URL, error) {
+	parsed, err := metadata.ParseURL(address)
+	if err != nil {
+		return nil, err
+	}
+	return parsed, r.environment.CheckTransport(r.logger, parsed)
 }
 
 func (r *Remote) refreshIfOld(known *keySet, now time.Time) {

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token/metadata"
 )
 
 func TestNothingIsFetchedWhileLoading(t *testing.T) {
@@ -122,7 +123,7 @@ func TestIssuerDownKeepsLastGoodKeys(t *testing.T) {
 		"not JSON":  func(iss *issuer) { iss.body = "<html>" },
 		"no keys":   func(iss *issuer) { iss.body = "{}" },
 		"duplicate": func(iss *issuer) { iss.body = `{"keys":[],"keys":[]}` },
-		"too large": func(iss *issuer) { iss.body = `{"keys":[]}` + strings.Repeat(" ", maxBody) },
+		"too large": func(iss *issuer) { iss.body = `{"keys":[]}` + strings.Repeat(" ", metadata.MaxBody) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			iss := newIssuer(t, "a")

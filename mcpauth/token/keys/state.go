@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token/metadata"
 )
 
 // firstRetry is how soon a second attempt may follow when there are no keys yet.
@@ -59,7 +60,7 @@ func newRemoteState(fetch fetcher) *remoteState {
 	// The state has its own context: an attempt to fetch serves all requests
 	// and all generations, so none of them may end it.
 	ctx, cancel := context.WithCancel(context.Background())
-	return &remoteState{fetch: fetch, client: newClient(), ctx: ctx, cancel: cancel}
+	return &remoteState{fetch: fetch, client: metadata.NewClient(), ctx: ctx, cancel: cancel}
 }
 
 // Destruct ends an attempt that may be running when the last generation goes.

@@ -1,4 +1,7 @@
-package keys
+// Package metadata fetches what authorization servers publish: small documents, within
+// bounds, of which the metadata says where the others are (RFC 8414, OpenID Connect
+// Discovery).
+package metadata
 
 import (
 	"context"
@@ -11,15 +14,14 @@ import (
 	"time"
 )
 
-// The bounds of what an issuer may answer with.
-const (
-	maxBody      = 1 << 20
-	maxRedirects = 3
-)
+// MaxBody is the size in bytes up to which a document is read.
+const MaxBody = 1 << 20
 
-// newClient makes a client for the few requests that keys need. Connections are
+const maxRedirects = 3
+
+// NewClient makes a client for the few requests that documents need. Connections are
 // not kept: the next request is minutes away.
-func newClient() *http.Client {
+func NewClient() *http.Client {
 	return &http.Client{
 		Transport: &http.Transport{
 			Proxy:                  http.ProxyFromEnvironment,
@@ -33,7 +35,7 @@ func newClient() *http.Client {
 	}
 }
 
-// sameOrigin keeps a redirect from choosing another host to get keys from, or
+// sameOrigin keeps a redirect from choosing another host to get a document from, or
 // from making the gateway ask hosts that only it can reach.
 func sameOrigin(req *http.Request, via []*http.Request) error {
 	if len(via) > maxRedirects {
@@ -45,8 +47,8 @@ func sameOrigin(req *http.Request, via []*http.Request) error {
 	return nil
 }
 
-// get returns the body of a successful answer.
-func get(ctx context.Context, client *http.Client, address string) ([]byte, error) {
+// Get returns the body of a successful answer. No error repeats the query of the address.
+func Get(ctx context.Context, client *http.Client, address string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return nil, errors.New("invalid URL")
@@ -65,19 +67,19 @@ func get(ctx context.Context, client *http.Client, address string) ([]byte, erro
 	if resp.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("%s: status %d", where, resp.StatusCode)
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, MaxBody+1))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", where, err)
 	}
-	if len(body) > maxBody {
-		return nil, fmt.Errorf("%s: the answer is larger than %d bytes", where, maxBody)
+	if len(body) > MaxBody {
+		return nil, fmt.Errorf("%s: the answer is larger than %d bytes", where, MaxBody)
 	}
 	return body, nil
 }
 
-// parseURL reads the address of what is to be fetched. Whether it may be fetched
+// ParseURL reads the address of what is to be fetched. Whether it may be fetched
 // without TLS is for the environment to say.
-func parseURL(address string) (*url.URL, error) {
+func ParseURL(address string) (*url.URL, error) {
 	parsed, err := url.Parse(address)
 	switch {
 	case err != nil:
@@ -90,13 +92,4 @@ func parseURL(address string) (*url.URL, error) {
 		return nil, errors.New("the URL has a fragment; use one without")
 	}
 	return parsed, nil
-}
-
-// checkURL is parseURL for an address of the configuration.
-func (r *Remote) checkURL(address string) (*url.URL, error) {
-	parsed, err := parseURL(address)
-	if err != nil {
-		return nil, err
-	}
-	return parsed, r.environment.CheckTransport(r.logger, parsed)
 }
