@@ -17,14 +17,22 @@ import (
 // together is how many keys are asked for, or written, in one go.
 const together = 1000
 
-// Revoke writes revocations.
+// Revoke writes revocations. One that could not be written is tried again when all are
+// read anew.
 func (s *Store) Revoke(ctx context.Context, revocations ...state.Revocation) error {
-	now := time.Now()
-	var inForce []state.Revocation
 	for _, r := range revocations {
 		if err := state.CheckRevocation(r); err != nil {
 			return err
 		}
+	}
+	s.kept.add(revocations...)
+	return s.writeRevocations(ctx, revocations)
+}
+
+func (s *Store) writeRevocations(ctx context.Context, revocations []state.Revocation) error {
+	now := time.Now()
+	var inForce []state.Revocation
+	for _, r := range revocations {
 		if !r.Over(now) {
 			inForce = append(inForce, r)
 		}
@@ -87,16 +95,33 @@ func (s *Store) Follow(ctx context.Context, told func(state.Update)) {
 	s.follow(ctx, &feed{
 		store:    s,
 		prefixes: prefixes,
-		load: func(ctx context.Context, node *goredis.Client, tell func(state.Update)) error {
+		load: func(ctx context.Context, node *goredis.Client, tell func(state.Update)) (then, error) {
+			reading := s.kept.read(time.Now(), func(r state.Revocation) bool {
+				if !s.Cluster {
+					return true
+				}
+				master, err := s.node(ctx, s.revokedKey(r))
+				return err == nil && master.Options().Addr == node.Options().Addr
+			})
 			for _, prefix := range prefixes {
-				if err := s.scanRevocations(ctx, node, prefix, tell); err != nil {
-					return err
+				err := s.scanRevocations(ctx, node, prefix, func(u state.Update) {
+					reading.told(u.Revocations)
+					tell(u)
+				})
+				if err != nil {
+					return nil, err
 				}
 			}
-			return nil
+			lost := reading.rest(time.Now())
+			return func(ctx context.Context) error { return s.restore(ctx, lost) }, nil
 		},
-		fetch: s.fetchRevocations,
-		told:  told,
+		fetch: func(ctx context.Context, node *goredis.Client, keys []string, tell func(state.Update)) error {
+			return s.fetchRevocations(ctx, node, keys, func(u state.Update) {
+				s.kept.add(u.Revocations...)
+				tell(u)
+			})
+		},
+		told: told,
 	})
 }
 

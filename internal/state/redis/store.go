@@ -33,11 +33,13 @@ type Store struct {
 	running sync.WaitGroup
 	once    sync.Once
 	warned  sync.Map
+	// kept is what is written back when Redis has lost it.
+	kept *kept
 }
 
 func newStore(s *settings) *Store {
 	setLogger()
-	store := &Store{settings: s, client: s.client()}
+	store := &Store{settings: s, client: s.client(), kept: newKept(maxKept)}
 	store.ctx, store.cancel = context.WithCancel(context.Background())
 	return store
 }
