@@ -131,7 +131,7 @@ func (l *load) end(t *testing.T) {
 		switch {
 		case n > 1:
 			t.Errorf("the server received %s %d times", a.nonce, n)
-		case n == 1 && !a.token.passes(a.sent, l.w.bound):
+		case n == 1 && !a.token.passes(a.sent, a.node.bound):
 			t.Errorf("the server received %s, which was sent with a token that is %s (%s)", a.nonce, a.token.state(a.sent), a)
 		}
 		switch {
@@ -141,7 +141,7 @@ func (l *load) end(t *testing.T) {
 			}
 		case served(nil)(a):
 			letThrough++
-			if n != 1 || !a.token.passes(a.sent, l.w.bound) {
+			if n != 1 || !a.token.passes(a.sent, a.node.bound) {
 				t.Errorf("%s answered, with a token that is %s; the server received it %d times", a, a.token.state(a.sent), n)
 			}
 		case n != 0:

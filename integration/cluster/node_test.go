@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -25,8 +26,6 @@ type world struct {
 	dir, root string
 	up        *upstream
 	nodes     []*node
-	// bound is how long a revocation may take to be known.
-	bound time.Duration
 }
 
 func newWorld(t *testing.T) *world {
@@ -35,7 +34,7 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{dir: t.TempDir(), root: root, up: newUpstream(t), bound: promise}
+	w := &world{dir: t.TempDir(), root: root, up: newUpstream(t)}
 	w.mint = newMint(t, w.dir)
 	return w
 }
@@ -45,14 +44,18 @@ type node struct {
 	w                 *world
 	name, dir, config string
 	addr, admin       string
+	// bound is how long a revocation may take to be known to it.
+	bound time.Duration
 
 	group   *launch.Group
 	process *launch.Process
 
-	mu sync.Mutex
-	// down is from when until when it need not answer.
-	down, up time.Time
+	mu    sync.Mutex
+	downs []down
 }
+
+// down is from when until when a node need not answer; until is zero if it still need not.
+type down struct{ from, until time.Time }
 
 const configuration = `{
 	admin {ADMIN}
@@ -86,7 +89,7 @@ func (w *world) node(t *testing.T, global string) *node { return w.nodeWith(t, g
 // nodeWith makes one with more options of its site, too.
 func (w *world) nodeWith(t *testing.T, global, site string) *node {
 	t.Helper()
-	n := &node{w: w, name: fmt.Sprintf("node %d", len(w.nodes)+1), dir: t.TempDir(), group: new(launch.Group)}
+	n := &node{w: w, name: fmt.Sprintf("node %d", len(w.nodes)+1), dir: t.TempDir(), bound: promise, group: new(launch.Group)}
 	for _, addr := range []*string{&n.addr, &n.admin} {
 		var err error
 		if *addr, err = launch.FreeAddr(); err != nil {
@@ -123,16 +126,23 @@ func (n *node) start(t *testing.T) {
 	if err := n.process.WaitReady(ctx, "http://"+n.addr+"/ready"); err != nil {
 		t.Fatal(err)
 	}
+	n.back()
+}
+
+// back notes that it has to answer.
+func (n *node) back() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.up = time.Now()
+	if last := len(n.downs) - 1; last >= 0 && n.downs[last].until.IsZero() {
+		n.downs[last].until = time.Now()
+	}
 }
 
 // kill ends it in the middle of whatever it does.
 func (n *node) kill(t *testing.T) {
 	t.Helper()
 	n.mu.Lock()
-	n.down, n.up = time.Now(), time.Time{}
+	n.downs = append(n.downs, down{from: time.Now()})
 	n.mu.Unlock()
 	if err := syscall.Kill(n.process.PID(), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
@@ -144,7 +154,9 @@ func (n *node) kill(t *testing.T) {
 func (n *node) excused(sent, came time.Time) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return !n.down.IsZero() && came.After(n.down) && (n.up.IsZero() || sent.Before(n.up))
+	return slices.ContainsFunc(n.downs, func(d down) bool {
+		return came.After(d.from) && (d.until.IsZero() || sent.Before(d.until))
+	})
 }
 
 // log is what it has logged since it was started last.

@@ -216,9 +216,7 @@ func TestKilledNode(t *testing.T) {
 		t.Logf("the first answer after the start is %s", a)
 	}
 	l.await(t, "answers of the node that is back", 100, served(other))
-	other.mu.Lock()
-	other.up = time.Now()
-	other.mu.Unlock()
+	other.back()
 	for _, tk := range tokens[30:35] {
 		other.mustRevoke(t, tk)
 	}
