@@ -121,6 +121,12 @@ func (n *node) launch(t *testing.T) {
 func (n *node) start(t *testing.T) {
 	t.Helper()
 	n.launch(t)
+	n.ready(t)
+}
+
+// ready waits until it is.
+func (n *node) ready(t *testing.T) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := n.process.WaitReady(ctx, "http://"+n.addr+"/ready"); err != nil {
