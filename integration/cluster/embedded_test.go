@@ -15,6 +15,7 @@ import (
 // it revokes and serves. Each time it starts again, and all that it has ever acknowledged
 // is refused by its first answers.
 func TestKilledAtRandom(t *testing.T) {
+	t.Parallel()
 	const rounds = 25
 	w := newWorld(t)
 	n := w.node(t, "store embedded "+filepath.Join(w.dir, "state.db"))
@@ -64,6 +65,7 @@ func TestKilledAtRandom(t *testing.T) {
 // TestDamagedFile: a gateway does not start with a damaged file, and says why and what to
 // do. With the file as it was, it does, and what was revoked is.
 func TestDamagedFile(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	path := filepath.Join(w.dir, "state.db")
 	n := w.node(t, "store embedded "+path)

@@ -15,6 +15,7 @@ import (
 // was asked refuses the token nevertheless, and serves on. All that was acknowledged is
 // there afterwards, with room or without.
 func TestFullDisk(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	n := w.node(t, "store embedded "+filepath.Join(w.dir, "state.db"))
 	program, err := os.Executable()
