@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -38,6 +40,20 @@ func BenchmarkLoadMillion(b *testing.B) {
 	if err := module.Provision(caddy.Context{Context: b.Context()}); err != nil {
 		b.Fatal(err)
 	}
+	used := func() float64 {
+		var sum float64
+		for line := range strings.Lines(client.Info(b.Context(), "cpu").Val()) {
+			for _, name := range []string{"used_cpu_sys:", "used_cpu_user:"} {
+				if text, found := strings.CutPrefix(line, name); found {
+					seconds, _ := strconv.ParseFloat(strings.TrimSpace(text), 64)
+					sum += seconds
+				}
+			}
+		}
+		return sum
+	}
+	before := used()
+	defer func() { b.ReportMetric((used()-before)/float64(b.N), "redis-cpu-s/op") }()
 	for b.Loop() {
 		store := module.NewStore()
 		if err := store.Open(b.Context()); err != nil {

@@ -26,6 +26,8 @@ func init() {
 // Redis must not evict keys (maxmemory-policy noeviction), since that would make
 // revoked tokens good again. What it answers is as durable as it is configured to be:
 // turn appendonly on, and set min_replicas where a replica may become the master.
+// Revocations that it loses nevertheless are written back by the nodes that run, as far
+// as their texts have room in 16 MiB of each; what else it loses is lost.
 //
 // A user of Redis's access control lists needs the keys mcp_gateway:*,
 // {mcp_gateway}:* (with the prefix that is configured) and token:revoked:*, no

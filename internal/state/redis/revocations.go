@@ -103,14 +103,12 @@ func (s *Store) Follow(ctx context.Context, told func(state.Update)) {
 				master, err := s.node(ctx, s.revokedKey(r))
 				return err == nil && master.Options().Addr == node.Options().Addr
 			})
-			for _, prefix := range prefixes {
-				err := s.scanRevocations(ctx, node, prefix, func(u state.Update) {
-					reading.told(u.Revocations)
-					tell(u)
-				})
-				if err != nil {
-					return nil, err
-				}
+			err := s.scanRevocations(ctx, node, prefixes, func(u state.Update) {
+				reading.told(u.Revocations)
+				tell(u)
+			})
+			if err != nil {
+				return nil, err
 			}
 			lost := reading.rest(time.Now())
 			return func(ctx context.Context) error { return s.restore(ctx, lost) }, nil
@@ -125,10 +123,10 @@ func (s *Store) Follow(ctx context.Context, told func(state.Update)) {
 	})
 }
 
-// scanRevocations tells of all that a server has whose keys begin with a prefix. Of
-// what is written meanwhile, the feed tells. While some keys are read, the next ones
-// are looked for.
-func (s *Store) scanRevocations(ctx context.Context, node *goredis.Client, prefix string, tell func(state.Update)) error {
+// scanRevocations tells of all that a server has whose keys begin with one of the
+// prefixes. Of what is written meanwhile, the feed tells. While some keys are read, the
+// next ones are looked for.
+func (s *Store) scanRevocations(ctx context.Context, node *goredis.Client, prefixes []string, tell func(state.Update)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -137,11 +135,14 @@ func (s *Store) scanRevocations(ctx context.Context, node *goredis.Client, prefi
 	running.Go(func() {
 		defer close(pages)
 		for cursor := uint64(0); ; {
-			keys, next, err := s.scanKeys(ctx, node, cursor, prefix)
+			keys, next, err := s.scanKeys(ctx, node, cursor)
 			if err != nil {
 				failed <- err
 				return
 			}
+			keys = slices.DeleteFunc(keys, func(key string) bool {
+				return !slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(key, prefix) })
+			})
 			select {
 			case pages <- keys:
 			case <-ctx.Done():
@@ -163,10 +164,14 @@ func (s *Store) scanRevocations(ctx context.Context, node *goredis.Client, prefi
 	return <-failed
 }
 
-func (s *Store) scanKeys(ctx context.Context, node *goredis.Client, cursor uint64, prefix string) ([]string, uint64, error) {
+// bothPrefixes matches the keys of revocations, and few others: to go through all keys
+// once for each prefix takes twice as long.
+const bothPrefixes = "*:revoked:*"
+
+func (s *Store) scanKeys(ctx context.Context, node *goredis.Client, cursor uint64) ([]string, uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.Timeout)
 	defer cancel()
-	return node.Scan(ctx, cursor, prefix+"*", together).Result()
+	return node.Scan(ctx, cursor, bothPrefixes, together).Result()
 }
 
 // fetchRevocations reads keys and tells what they say.
