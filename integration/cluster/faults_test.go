@@ -1,3 +1,5 @@
+//go:build unix
+
 package cluster
 
 import (
@@ -57,15 +59,19 @@ func TestFaults(t *testing.T) {
 		{name: "hangs", begin: signal(syscall.SIGSTOP), end: signal(syscall.SIGCONT), cuts: both},
 		{name: "unreachable for one", begin: func(*testing.T) { toOther.Cut() }, end: func(*testing.T) { toOther.Mend() }, cuts: []*node{other}, revokes: one},
 		{name: "too slow for one", begin: func(*testing.T) { toOther.Delay(1500 * time.Millisecond) }, end: func(*testing.T) { toOther.Mend() }, cuts: []*node{other}, revokes: one},
-		{name: "slow", begin: func(*testing.T) { toOne.Delay(50 * time.Millisecond); toOther.Delay(50 * time.Millisecond) },
-			end: func(*testing.T) { toOne.Mend(); toOther.Mend() }, revokes: one},
+		{name: "slow", begin: func(*testing.T) {
+			toOne.Delay(50 * time.Millisecond)
+			toOther.Delay(50 * time.Millisecond)
+		}, end: func(*testing.T) { toOne.Mend(); toOther.Mend() }, revokes: one},
 		{name: "connections reset", begin: func(*testing.T) { toOne.Reset(); toOther.Reset() }, end: func(*testing.T) { toOne.Reset(); toOther.Reset() }, revokes: one},
 		{name: "password changed", begin: func(t *testing.T) {
 			do("ACL", "SETUSER", "gateway", "resetpass", ">another")(t)
 			do("CLIENT", "KILL", "USER", "gateway")(t)
 		}, end: do("ACL", "SETUSER", "gateway", "resetpass", ">"+password), cuts: both},
-		{name: "keys not permitted", begin: do("ACL", "SETUSER", "gateway", "resetkeys"),
-			end: do("ACL", "SETUSER", "gateway", "~mcp_gateway:*", "~{mcp_gateway}:*", "~token:revoked:*"), cuts: both},
+		{
+			name: "keys not permitted", begin: do("ACL", "SETUSER", "gateway", "resetkeys"),
+			end: do("ACL", "SETUSER", "gateway", "~mcp_gateway:*", "~{mcp_gateway}:*", "~token:revoked:*"), cuts: both,
+		},
 		{name: "user switched off", begin: func(t *testing.T) {
 			do("ACL", "SETUSER", "gateway", "off")(t)
 			do("CLIENT", "KILL", "USER", "gateway")(t)

@@ -1,9 +1,12 @@
+//go:build unix
+
 package cluster
 
 import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -96,9 +99,5 @@ func stream(w http.ResponseWriter, r *http.Request, event string) {
 func (u *upstream) all() map[string]int {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	all := make(map[string]int, len(u.received))
-	for nonce, n := range u.received {
-		all[nonce] = n
-	}
-	return all
+	return maps.Clone(u.received)
 }
