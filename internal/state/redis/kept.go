@@ -229,7 +229,8 @@ func (s *Store) restore(ctx context.Context, lost []state.Revocation) error {
 		return nil
 	}
 	log := caddy.Log().Named("mcp_gateway.stores.redis").With(zap.Int("revocations", len(lost)))
-	if err := s.writeRevocations(ctx, lost); err != nil {
+	// Nobody waits for replicas here: what they do not get is found again.
+	if err := s.writeRevocations(ctx, lost, 0); err != nil {
 		if ctx.Err() == nil {
 			log.Error("redis has lost revocations, and they cannot be written back; nodes that are started now do not know them", zap.Error(err))
 		}

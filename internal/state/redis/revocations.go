@@ -26,10 +26,11 @@ func (s *Store) Revoke(ctx context.Context, revocations ...state.Revocation) err
 		}
 	}
 	s.kept.add(revocations...)
-	return s.writeRevocations(ctx, revocations)
+	return s.writeRevocations(ctx, revocations, s.MinReplicas)
 }
 
-func (s *Store) writeRevocations(ctx context.Context, revocations []state.Revocation) error {
+// writeRevocations writes those that are in force, and waits for so many replicas.
+func (s *Store) writeRevocations(ctx context.Context, revocations []state.Revocation, replicas int) error {
 	now := time.Now()
 	var inForce []state.Revocation
 	for _, r := range revocations {
@@ -42,7 +43,7 @@ func (s *Store) writeRevocations(ctx context.Context, revocations []state.Revoca
 	}
 	for len(inForce) > 0 {
 		n := min(together, len(inForce))
-		if err := s.revoke(ctx, now, inForce[:n]); err != nil {
+		if err := s.revoke(ctx, now, inForce[:n], replicas); err != nil {
 			return err
 		}
 		inForce = inForce[n:]
@@ -50,16 +51,16 @@ func (s *Store) writeRevocations(ctx context.Context, revocations []state.Revoca
 	return nil
 }
 
-func (s *Store) revoke(ctx context.Context, now time.Time, revocations []state.Revocation) error {
+func (s *Store) revoke(ctx context.Context, now time.Time, revocations []state.Revocation, replicas int) error {
 	ctx, cancel, err := s.call(ctx)
 	if err != nil {
 		return err
 	}
 	defer cancel()
-	if len(revocations) == 1 || s.MinReplicas > 0 {
+	if len(revocations) == 1 || replicas > 0 {
 		for _, r := range revocations {
 			script, args := revokeArgs(r, now)
-			if _, err := s.write(ctx, script, []string{s.revokedKey(r)}, args...); err != nil {
+			if _, err := s.write(ctx, script, replicas, []string{s.revokedKey(r)}, args...); err != nil {
 				return state.Unavailable(err)
 			}
 		}
