@@ -8,13 +8,18 @@ LISTEN   ?= 127.0.0.1:8808
 FUZZTIME ?= 30s
 DIFFTIME ?= 10m
 
-.PHONY: run build test bench conformance lint vuln fuzz differential clean compiler python redis-server
+.PHONY: run cluster build test bench conformance lint vuln fuzz differential clean compiler python redis-server
 
 # The quickstart: a gateway with two MCP servers and two tokens, up until Ctrl-C.
 # Built first and not `go run`, so that SIGTERM reaches it too.
 run:
 	@go build -buildvcs=false -o .build/bin/quickstart ./examples/quickstart
 	@.build/bin/quickstart -listen $(LISTEN)
+
+# Two nodes that share a Redis, behind a load balancer, up until Ctrl-C.
+cluster: redis-server
+	@go build -buildvcs=false -o .build/bin/cluster ./examples/cluster
+	@.build/bin/cluster
 
 # Caddy with the plugin, as ./caddy.
 build:

@@ -53,7 +53,7 @@ type feed struct {
 	// prefixes are those of the keys that it is about.
 	prefixes []string
 	// load tells of all that a server has, fetch of keys that have changed.
-	load  func(ctx context.Context, node *goredis.Client, tell func(state.Update)) error
+	load  func(ctx context.Context, node *goredis.Client, tell func(state.Update)) (then, error)
 	fetch func(ctx context.Context, node *goredis.Client, keys []string, tell func(state.Update)) error
 	told  func(state.Update)
 
@@ -62,6 +62,10 @@ type feed struct {
 	current map[source]time.Time
 	cut     bool
 }
+
+// then is what remains to be done after all was read, beside all else. It is tried
+// again after an error.
+type then func(context.Context) error
 
 // source is a master, with the tag of keys that it has. Outside a cluster both are
 // empty: it is whatever the master is.
@@ -72,9 +76,9 @@ func (s *Store) Watch(ctx context.Context, prefix string, told func(state.Update
 	s.follow(ctx, &feed{
 		store:    s,
 		prefixes: []string{s.recordPrefix() + prefix},
-		load: func(_ context.Context, _ *goredis.Client, tell func(state.Update)) error {
+		load: func(_ context.Context, _ *goredis.Client, tell func(state.Update)) (then, error) {
 			tell(state.Update{Reset: true})
-			return nil
+			return func(context.Context) error { return nil }, nil
 		},
 		fetch: func(_ context.Context, _ *goredis.Client, keys []string, tell func(state.Update)) error {
 			if len(keys) == 0 {
@@ -255,10 +259,12 @@ func (f *feed) poll(ctx context.Context, from source) error {
 		if err := f.store.beat(ctx, key, new(bool)); err != nil {
 			return err
 		}
-		if err := f.load(ctx, node, f.tell); err != nil {
+		then, err := f.load(ctx, node, f.tell)
+		if err != nil {
 			return err
 		}
 		f.reached(from, started)
+		_ = then(ctx) // if it failed, there is more to be done the next time
 		pause(ctx, pollEvery)
 	}
 	return nil

@@ -29,12 +29,18 @@ func init() {
 // Redis must not evict keys (maxmemory-policy noeviction), since that would make
 // revoked tokens good again. What it answers is as durable as it is configured to be:
 // turn appendonly on, and set min_replicas where a replica may become the master.
+// Revocations that it loses nevertheless are written back by the nodes that run, as far
+// as their texts have room in 16 MiB of each; what else it loses is lost.
 //
 // A user of Redis's access control lists needs the keys mcp_gateway:*,
-// {mcp_gateway}:* (with the prefix that is configured) and token:revoked:*, and the
-// commands of the categories @read, @write, @scripting and @connection, and scan, info
-// and, for min_replicas, wait. Without client|tracking, which is in @connection,
-// changes are polled for twice a second instead of pushed.
+// {mcp_gateway}:* (with the prefix that is configured) and token:revoked:*, no
+// channels, and these commands:
+//
+//	-@all +@read +@write +@connection -@dangerous +eval +evalsha +time +info
+//
+// and +wait for min_replicas. Without -@dangerous, which comes after the others, it
+// could empty Redis. Without client|tracking, which is in @connection, changes are
+// polled for twice a second instead of pushed.
 type Redis struct {
 	// Where Redis is, as host:port: of one server, of the Sentinels, or of some nodes
 	// of the cluster. Placeholders are expanded when the configuration is loaded.

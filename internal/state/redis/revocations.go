@@ -17,14 +17,23 @@ import (
 // together is how many keys are asked for, or written, in one go.
 const together = 1000
 
-// Revoke writes revocations.
+// Revoke writes revocations. One that could not be written is tried again when all are
+// read anew.
 func (s *Store) Revoke(ctx context.Context, revocations ...state.Revocation) error {
-	now := time.Now()
-	var inForce []state.Revocation
 	for _, r := range revocations {
 		if err := state.CheckRevocation(r); err != nil {
 			return err
 		}
+	}
+	s.kept.add(revocations...)
+	return s.writeRevocations(ctx, revocations, s.MinReplicas)
+}
+
+// writeRevocations writes those that are in force, and waits for so many replicas.
+func (s *Store) writeRevocations(ctx context.Context, revocations []state.Revocation, replicas int) error {
+	now := time.Now()
+	var inForce []state.Revocation
+	for _, r := range revocations {
 		if !r.Over(now) {
 			inForce = append(inForce, r)
 		}
@@ -34,7 +43,7 @@ func (s *Store) Revoke(ctx context.Context, revocations ...state.Revocation) err
 	}
 	for len(inForce) > 0 {
 		n := min(together, len(inForce))
-		if err := s.revoke(ctx, now, inForce[:n]); err != nil {
+		if err := s.revoke(ctx, now, inForce[:n], replicas); err != nil {
 			return err
 		}
 		inForce = inForce[n:]
@@ -42,16 +51,16 @@ func (s *Store) Revoke(ctx context.Context, revocations ...state.Revocation) err
 	return nil
 }
 
-func (s *Store) revoke(ctx context.Context, now time.Time, revocations []state.Revocation) error {
+func (s *Store) revoke(ctx context.Context, now time.Time, revocations []state.Revocation, replicas int) error {
 	ctx, cancel, err := s.call(ctx)
 	if err != nil {
 		return err
 	}
 	defer cancel()
-	if len(revocations) == 1 || s.MinReplicas > 0 {
+	if len(revocations) == 1 || replicas > 0 {
 		for _, r := range revocations {
 			script, args := revokeArgs(r, now)
-			if _, err := s.write(ctx, script, []string{s.revokedKey(r)}, args...); err != nil {
+			if _, err := s.write(ctx, script, replicas, []string{s.revokedKey(r)}, args...); err != nil {
 				return state.Unavailable(err)
 			}
 		}
@@ -87,23 +96,38 @@ func (s *Store) Follow(ctx context.Context, told func(state.Update)) {
 	s.follow(ctx, &feed{
 		store:    s,
 		prefixes: prefixes,
-		load: func(ctx context.Context, node *goredis.Client, tell func(state.Update)) error {
-			for _, prefix := range prefixes {
-				if err := s.scanRevocations(ctx, node, prefix, tell); err != nil {
-					return err
+		load: func(ctx context.Context, node *goredis.Client, tell func(state.Update)) (then, error) {
+			reading := s.kept.read(time.Now(), func(r state.Revocation) bool {
+				if !s.Cluster {
+					return true
 				}
+				master, err := s.node(ctx, s.revokedKey(r))
+				return err == nil && master.Options().Addr == node.Options().Addr
+			})
+			err := s.scanRevocations(ctx, node, prefixes, func(u state.Update) {
+				reading.told(u.Revocations)
+				tell(u)
+			})
+			if err != nil {
+				return nil, err
 			}
-			return nil
+			lost := reading.rest(time.Now())
+			return func(ctx context.Context) error { return s.restore(ctx, lost) }, nil
 		},
-		fetch: s.fetchRevocations,
-		told:  told,
+		fetch: func(ctx context.Context, node *goredis.Client, keys []string, tell func(state.Update)) error {
+			return s.fetchRevocations(ctx, node, keys, func(u state.Update) {
+				s.kept.add(u.Revocations...)
+				tell(u)
+			})
+		},
+		told: told,
 	})
 }
 
-// scanRevocations tells of all that a server has whose keys begin with a prefix. Of
-// what is written meanwhile, the feed tells. While some keys are read, the next ones
-// are looked for.
-func (s *Store) scanRevocations(ctx context.Context, node *goredis.Client, prefix string, tell func(state.Update)) error {
+// scanRevocations tells of all that a server has whose keys begin with one of the
+// prefixes. Of what is written meanwhile, the feed tells. While some keys are read, the
+// next ones are looked for.
+func (s *Store) scanRevocations(ctx context.Context, node *goredis.Client, prefixes []string, tell func(state.Update)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -112,11 +136,14 @@ func (s *Store) scanRevocations(ctx context.Context, node *goredis.Client, prefi
 	running.Go(func() {
 		defer close(pages)
 		for cursor := uint64(0); ; {
-			keys, next, err := s.scanKeys(ctx, node, cursor, prefix)
+			keys, next, err := s.scanKeys(ctx, node, cursor)
 			if err != nil {
 				failed <- err
 				return
 			}
+			keys = slices.DeleteFunc(keys, func(key string) bool {
+				return !slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(key, prefix) })
+			})
 			select {
 			case pages <- keys:
 			case <-ctx.Done():
@@ -138,10 +165,14 @@ func (s *Store) scanRevocations(ctx context.Context, node *goredis.Client, prefi
 	return <-failed
 }
 
-func (s *Store) scanKeys(ctx context.Context, node *goredis.Client, cursor uint64, prefix string) ([]string, uint64, error) {
+// bothPrefixes matches the keys of revocations, and few others: to go through all keys
+// once for each prefix takes twice as long.
+const bothPrefixes = "*:revoked:*"
+
+func (s *Store) scanKeys(ctx context.Context, node *goredis.Client, cursor uint64) ([]string, uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.Timeout)
 	defer cancel()
-	return node.Scan(ctx, cursor, prefix+"*", together).Result()
+	return node.Scan(ctx, cursor, bothPrefixes, together).Result()
 }
 
 // fetchRevocations reads keys and tells what they say.

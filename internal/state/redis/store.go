@@ -33,11 +33,13 @@ type Store struct {
 	running sync.WaitGroup
 	once    sync.Once
 	warned  sync.Map
+	// kept is what is written back when Redis has lost it.
+	kept *kept
 }
 
 func newStore(s *settings) *Store {
 	setLogger()
-	store := &Store{settings: s, client: s.client()}
+	store := &Store{settings: s, client: s.client(), kept: newKept(maxKept)}
 	store.ctx, store.cancel = context.WithCancel(context.Background())
 	return store
 }
@@ -70,10 +72,10 @@ func (s *Store) call(ctx context.Context) (context.Context, context.CancelFunc, 
 	return ctx, cancel, nil
 }
 
-// write runs a script that changes something, and sees to it that it has as many
-// replicas as are wanted.
-func (s *Store) write(ctx context.Context, script *goredis.Script, keys []string, args ...any) (int64, error) {
-	if s.MinReplicas == 0 {
+// write runs a script that changes something, and sees to it that so many replicas have
+// the change.
+func (s *Store) write(ctx context.Context, script *goredis.Script, replicas int, keys []string, args ...any) (int64, error) {
+	if replicas == 0 {
 		return script.Run(ctx, s.client, keys, args...).Int64()
 	}
 	// WAIT is about what the same connection has written.
@@ -83,7 +85,7 @@ func (s *Store) write(ctx context.Context, script *goredis.Script, keys []string
 	}
 	pipe := node.Pipeline()
 	result := script.Eval(ctx, pipe, keys, args...)
-	have := pipe.Do(ctx, "WAIT", s.MinReplicas, max(s.Timeout.Milliseconds()/2, 1))
+	have := pipe.Do(ctx, "WAIT", replicas, max(s.Timeout.Milliseconds()/2, 1))
 	if _, err := pipe.Exec(ctx); err != nil {
 		return 0, err
 	}
@@ -91,8 +93,8 @@ func (s *Store) write(ctx context.Context, script *goredis.Script, keys []string
 	if err != nil {
 		return 0, err
 	}
-	if n < s.MinReplicas {
-		return 0, fmt.Errorf("%d of %d replicas have the change", n, s.MinReplicas)
+	if n < replicas {
+		return 0, fmt.Errorf("%d of %d replicas have the change", n, replicas)
 	}
 	return result.Int64()
 }
@@ -227,7 +229,7 @@ func (s *Store) Apply(ctx context.Context, changes ...state.Change) (state.Versi
 		}
 		args = append(args, op, want, life, c.Key, expires, kept)
 	}
-	failed, err := s.write(ctx, applyScript, keys, args...)
+	failed, err := s.write(ctx, applyScript, s.MinReplicas, keys, args...)
 	if err != nil {
 		return 0, state.Unavailable(err)
 	}

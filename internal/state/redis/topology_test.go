@@ -36,7 +36,7 @@ func loaded(t *testing.T, r *Redis) *Store {
 // permissions are what the documentation of Redis says that a user needs.
 var permissions = []string{
 	"resetkeys", "~mcp_gateway:*", "~{mcp_gateway}:*", "~token:revoked:*", "resetchannels",
-	"-@all", "+@read", "+@write", "+@connection", "+eval", "+evalsha", "+time", "+info", "+wait",
+	"-@all", "+@read", "+@write", "+@connection", "-@dangerous", "+eval", "+evalsha", "+time", "+info", "+wait",
 }
 
 // TestSecured is with TLS from both sides, a user, and nothing more than is needed.

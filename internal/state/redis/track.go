@@ -18,6 +18,9 @@ const (
 	// something to read before.
 	readTimeout = 10 * time.Second
 	pingEvery   = 3 * time.Second
+	// thenEvery is how soon it is tried again what remains to be done after all was
+	// read.
+	thenEvery = 2 * time.Second
 	// maxPushed bounds the keys that wait to be read. Beyond it all is read anew.
 	maxPushed = 1_000_000
 )
@@ -149,10 +152,17 @@ func (f *feed) connect(ctx context.Context, from source) error {
 		return errors.New("the slots of the cluster have moved")
 	}
 	s.checkEviction(ctx, node)
-	if err := f.load(ctx, node, f.tell); err != nil {
+	then, err := f.load(ctx, node, f.tell)
+	if err != nil {
 		return err
 	}
 	f.reached(from, started)
+	// Nobody is refused until it is done: this node knows what it must.
+	running.Go(func() {
+		for ctx.Err() == nil && then(ctx) != nil {
+			pause(ctx, thenEvery)
+		}
+	})
 	return f.listen(ctx, from, node, beatKey, queue)
 }
 
