@@ -12,6 +12,7 @@ import (
 //		public_url   <url>
 //		login        on
 //		registration on
+//		tokens       on
 //		login_rate   <number>
 //	}
 func parseAdmin(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
@@ -35,6 +36,10 @@ var adminWords = words{
 		b.admin.Registration = true
 		return on(d)
 	}, true},
+	"tokens": {func(b *block, d *caddyfile.Dispenser) error {
+		b.admin.Tokens = true
+		return on(d)
+	}, true},
 	"login_rate": {func(b *block, d *caddyfile.Dispenser) (err error) {
 		b.admin.LoginRate, err = number(d)
 		return err
@@ -44,9 +49,12 @@ var adminWords = words{
 // on reads the argument of a switch.
 func on(d *caddyfile.Dispenser) error {
 	word := d.Val()
-	value, err := one(d)
-	if err == nil && value != "on" {
-		err = d.Errf("%s may only be 'on', not '%s'; without it, it is off", word, value)
+	args := d.RemainingArgs()
+	switch {
+	case len(args) != 1:
+		return d.Errf("%s takes exactly one argument, such as: %s on", word, word)
+	case args[0] != "on":
+		return d.Errf("%s may only be 'on', not '%s'; without it, it is off", word, args[0])
 	}
-	return err
+	return nil
 }

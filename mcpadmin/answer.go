@@ -15,7 +15,8 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
 )
 
-// answer is what a client gets: a status, and a body that is written as JSON.
+// answer is what a client gets: a status, and a body that is written as JSON unless it
+// is nil.
 type answer struct {
 	status int
 	body   any
@@ -44,14 +45,15 @@ type errorBody struct {
 
 // statuses are those of the kinds of errors.
 var statuses = map[account.Kind]int{
-	account.Invalid:     http.StatusBadRequest,
-	account.Unknown:     http.StatusNotFound,
-	account.Taken:       http.StatusConflict,
-	account.Refused:     http.StatusBadRequest,
-	account.Full:        http.StatusConflict,
-	account.Credentials: http.StatusUnauthorized,
-	account.Forbidden:   http.StatusForbidden,
-	account.Busy:        http.StatusServiceUnavailable,
+	account.Invalid:       http.StatusBadRequest,
+	account.Unknown:       http.StatusNotFound,
+	account.Taken:         http.StatusConflict,
+	account.Refused:       http.StatusBadRequest,
+	account.Full:          http.StatusConflict,
+	account.Credentials:   http.StatusUnauthorized,
+	account.Forbidden:     http.StatusForbidden,
+	account.Busy:          http.StatusServiceUnavailable,
+	account.Unprocessable: http.StatusUnprocessableEntity,
 }
 
 // challenge is the value of WWW-Authenticate (RFC 6750 section 3).
@@ -96,7 +98,11 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 
 // write writes an answer. Nobody may keep it, and no page may show it.
 func (h *Handler) write(w http.ResponseWriter, a *answer) {
-	body, err := json.Marshal(a.body, json.Deterministic(true))
+	var body []byte
+	var err error
+	if a.body != nil {
+		body, err = json.Marshal(a.body, json.Deterministic(true))
+	}
 	if err != nil {
 		h.logger.Error("an answer can't be written", zap.Error(err))
 		a.status, body = http.StatusInternalServerError, []byte(`{"error":"something went wrong","reason":"internal"}`)
@@ -114,6 +120,12 @@ func (h *Handler) write(w http.ResponseWriter, a *answer) {
 		"Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 	} {
 		header.Set(name, value)
+	}
+	if len(body) == 0 {
+		header.Del("Content-Type")
+	}
+	if a.status == http.StatusNoContent {
+		header.Del("Content-Length")
 	}
 	w.WriteHeader(a.status)
 	_, _ = w.Write(body)

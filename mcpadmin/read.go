@@ -38,24 +38,38 @@ func (t *text) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 // read reads a body, an object, into what it should be. Unknown members, repeated ones and wrong types are errors, and so is anything that two readers could
 // understand differently (RFC 8259, I-JSON of RFC 7493).
 func read(w http.ResponseWriter, r *http.Request, into any) error {
+	body, err := load(w, r, "application/json")
+	if err != nil {
+		return err
+	}
+	return decode(body, into)
+}
+
+// load reads the bytes of a body of a kind.
+func load(w http.ResponseWriter, r *http.Request, wanted string) ([]byte, error) {
 	kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	charset, given := params["charset"]
-	if err != nil || kind != "application/json" || given && !strings.EqualFold(charset, "utf-8") || len(r.Header["Content-Type"]) > 1 {
-		return &refusal{status: http.StatusUnsupportedMediaType, reason: "content_type", message: "the body must be application/json"}
+	if err != nil || kind != wanted || given && !strings.EqualFold(charset, "utf-8") || len(r.Header["Content-Type"]) > 1 {
+		return nil, &refusal{status: http.StatusUnsupportedMediaType, reason: "content_type", message: "the body must be " + wanted}
 	}
 	if len(r.Header["Content-Encoding"]) > 0 {
-		return &refusal{status: http.StatusUnsupportedMediaType, reason: "content_encoding", message: "the body must not be encoded"}
+		return nil, &refusal{status: http.StatusUnsupportedMediaType, reason: "content_encoding", message: "the body must not be encoded"}
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
-		return &refusal{status: http.StatusRequestEntityTooLarge, reason: "body_too_large", message: "the body is too large"}
+		return nil, &refusal{status: http.StatusRequestEntityTooLarge, reason: "body_too_large", message: "the body is too large"}
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return &refusal{status: http.StatusRequestTimeout, reason: "body_timeout", message: "the body took too long"}
+		return nil, &refusal{status: http.StatusRequestTimeout, reason: "body_timeout", message: "the body took too long"}
 	case err != nil:
-		return &refusal{status: http.StatusBadRequest, reason: "body_incomplete", message: "the body could not be read"}
+		return nil, &refusal{status: http.StatusBadRequest, reason: "body_incomplete", message: "the body could not be read"}
 	}
+	return body, nil
+}
+
+// decode reads an object from a body.
+func decode(body []byte, into any) error {
 	if kind := jsontext.Value(body).Kind(); kind != '{' {
 		return malformed("the body must be a JSON object")
 	}
@@ -91,4 +105,19 @@ func need(members map[string]text) error {
 		}
 	}
 	return nil
+}
+
+// nulls returns which members of a body are null, and so neither left out nor given.
+func nulls(body []byte) (map[string]bool, error) {
+	var members map[string]jsontext.Value
+	if err := decode(body, &members); err != nil {
+		return nil, err
+	}
+	found := make(map[string]bool)
+	for name, value := range members {
+		if value.Kind() == 'n' {
+			found[name] = true
+		}
+	}
+	return found, nil
 }

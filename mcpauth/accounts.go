@@ -13,6 +13,7 @@ import (
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/account"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/catalogue"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/issue"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/login"
 )
@@ -64,6 +65,10 @@ func (a *App) provisionAccounts(ctx caddy.Context) error {
 	a.desk, err = login.New(a.store.store, a.store.revocations, accounts, a.issuer, a.Accounts.Sessions, a.Environment, logger)
 	if err != nil {
 		return fmt.Errorf("accounts: %w", err)
+	}
+	a.tokens, err = catalogue.New(a.store.store, a.store.revocations, accounts, a.issuer, a.holding, a.APITokens, a.logger.Named("tokens"))
+	if err != nil {
+		return fmt.Errorf("api_tokens: %w", err)
 	}
 	return nil
 }
@@ -179,6 +184,10 @@ func (a *App) endAccounts() {
 // Desk is where people log in, and where accounts are changed. It is nil unless the
 // configuration has accounts.
 func (a *App) Desk() *login.Desk { return a.desk }
+
+// Catalogue is where API tokens are made and looked after. It is nil unless the
+// configuration has accounts.
+func (a *App) Catalogue() *catalogue.Service { return a.tokens }
 
 // Issuer makes the gateway's own tokens. It is nil unless the configuration names it.
 func (a *App) Issuer() *issue.Issuer { return a.issuer }
