@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"strings"
 	"sync"
 	"time"
 
@@ -97,6 +98,7 @@ func (u *Usage) Note(use Use) {
 	if len(endpoint) > maxEndpoint {
 		endpoint = endpoint[:maxEndpoint]
 	}
+	endpoint = strings.ToValidUTF8(endpoint, "?")
 	one := uses{Total: 1, Endpoints: map[string]int64{endpoint: 1}}
 	switch {
 	case use.Status >= 400 && use.Status < 500:
