@@ -30,6 +30,9 @@ type Accounts struct {
 // provisionAccounts makes what the configuration asks for of: a store, an issuer,
 // accounts. It changes nothing.
 func (a *App) provisionAccounts(ctx caddy.Context) error {
+	if a.Accounts == nil && a.APITokens != (catalogue.Config{}) {
+		return errors.New("api_tokens are made by those who log in, and there are no accounts; declare some, or take it away")
+	}
 	if a.Tokens == nil && a.Accounts == nil {
 		return nil
 	}

@@ -52,8 +52,7 @@ func (h *Handler) used(c *Call, r *http.Request, begun time.Time, status int, st
 
 // statusOf is the status that Caddy will give an error.
 func statusOf(err error) int {
-	var failed caddyhttp.HandlerError
-	if errors.As(err, &failed) {
+	if failed, ok := errors.AsType[caddyhttp.HandlerError](err); ok {
 		return failed.StatusCode
 	}
 	return http.StatusInternalServerError

@@ -131,7 +131,7 @@ func TestWhose(t *testing.T) {
 		}
 		team := n.make(in["bob"], simple("team")) // of the team red
 		personal := simple("personal")
-		personal.Team = ptr("")
+		personal.Team = new("")
 		own := n.make(in["bob"], personal)
 		for name, tc := range map[string]struct{ sees, changes, seesOwn bool }{
 			"admin": {false, false, false}, // has the ways of administrators
@@ -155,9 +155,9 @@ func TestWhose(t *testing.T) {
 				want(t, err, as(tc.seesOwn))
 				_, err = n.cat.Usage(t.Context(), in[name], own.ID, 30)
 				want(t, err, as(tc.seesOwn))
-				_, err = n.cat.Update(t.Context(), in[name], team.ID, Update{Description: ptr(name)})
+				_, err = n.cat.Update(t.Context(), in[name], team.ID, Update{Description: new(name)})
 				want(t, err, as(tc.changes))
-				_, err = n.cat.Update(t.Context(), in[name], own.ID, Update{Description: ptr(name)})
+				_, err = n.cat.Update(t.Context(), in[name], own.ID, Update{Description: new(name)})
 				want(t, err, as(tc.seesOwn))
 				if !tc.changes {
 					want(t, n.cat.Revoke(t.Context(), in[name], team.ID, ""), "token_unknown")
@@ -248,7 +248,7 @@ func TestUpdate(t *testing.T) {
 	scoped := func(c Caller, name string, names ...string) string {
 		asked := simple(name)
 		asked.Scope.Permissions = names
-		asked.Team = ptr("red")
+		asked.Team = new("red")
 		return n.make(c, asked).ID
 	}
 	some := func(names ...string) Update { return Update{Scope: &Scope{Permissions: names}} }
@@ -260,15 +260,15 @@ func TestUpdate(t *testing.T) {
 	}
 
 	id := scoped(carol, "one", "tools.execute", "prompts.execute")
-	after := try(carol, id, Update{Name: ptr("two"), Description: ptr("a\nb"), Tags: &[]string{"x"}}, "")
+	after := try(carol, id, Update{Name: new("two"), Description: new("a\nb"), Tags: &[]string{"x"}}, "")
 	if after.Name != "two" || after.Description != "a\nb" || len(after.Tags) != 1 || strings.Join(after.ResourceScopes, " ") != "tools.execute prompts.execute servers.use" {
 		t.Errorf("got %+v", after)
 	}
-	after = try(carol, id, Update{Description: ptr(""), Tags: &[]string{}}, "")
+	after = try(carol, id, Update{Description: new(""), Tags: &[]string{}}, "")
 	if after.Name != "two" || after.Description != "" || len(after.Tags) != 0 {
 		t.Errorf("got %+v", after)
 	}
-	try(carol, id, Update{Name: ptr("")}, "name_invalid")
+	try(carol, id, Update{Name: new("")}, "name_invalid")
 	try(carol, id, some("tools.*"), "permission_wildcard")
 	try(carol, id, Update{Scope: &Scope{Permissions: []string{}}}, "permissions_empty")
 
@@ -301,17 +301,17 @@ func TestUpdate(t *testing.T) {
 
 	// The server that it was made for stays.
 	asked := simple("server")
-	asked.Scope.ServerID = ptr("tickets")
+	asked.Scope.ServerID = new("tickets")
 	bound := n.make(bob, asked).ID
-	try(bob, bound, Update{Scope: &Scope{ServerID: ptr("crm")}}, "beyond_token")
+	try(bob, bound, Update{Scope: &Scope{ServerID: new("crm")}}, "beyond_token")
 	try(bob, bound, Update{Scope: &Scope{}}, "beyond_token")
-	try(bob, bound, Update{Scope: &Scope{ServerID: ptr("tickets"), Permissions: []string{"tools.read"}}}, "")
+	try(bob, bound, Update{Scope: &Scope{ServerID: new("tickets"), Permissions: []string{"tools.read"}}}, "")
 
 	// What has ended stays as it is.
 	want(t, n.cat.Revoke(t.Context(), bob, bound, ""), "")
-	try(bob, bound, Update{Active: ptr(true)}, "token_revoked")
+	try(bob, bound, Update{Active: new(true)}, "token_revoked")
 	n.skew = 40 * 24 * time.Hour
-	try(bob, free, Update{Description: ptr("late")}, "token_expired")
+	try(bob, free, Update{Description: new("late")}, "token_expired")
 	if page, err := n.cat.List(t.Context(), bob, Filter{}); err != nil || page.Total != 0 {
 		t.Errorf("got %+v %v", page, err)
 	}

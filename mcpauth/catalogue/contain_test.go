@@ -2,6 +2,7 @@ package catalogue
 
 import (
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -69,7 +70,7 @@ func FuzzContained(f *testing.F) {
 		}
 		if allowed && !held.Every {
 			for _, name := range names {
-				if _, known := mcp.ParsePermission(name); !known && (was == nil || !contains(was.names, name) && was.names != nil) {
+				if _, known := mcp.ParsePermission(name); !known && (was == nil || !slices.Contains(was.names, name) && was.names != nil) {
 					t.Errorf("%q was let through", name)
 				}
 			}
@@ -91,15 +92,6 @@ func FuzzContained(f *testing.F) {
 	})
 }
 
-func contains(names []string, name string) bool {
-	for _, n := range names {
-		if n == name {
-			return true
-		}
-	}
-	return false
-}
-
 var everything = scope.Of(mcp.Permissions()...)
 
 // TestReadable: whatever scope is made, of parts that may be good or not, is refused or
@@ -111,7 +103,7 @@ func TestReadable(t *testing.T) {
 		if random.IntN(2) == 0 {
 			return nil
 		}
-		return ptr(pick(of...))
+		return new(pick(of...))
 	}
 	list := func(of ...string) []string {
 		var l []string
@@ -124,7 +116,7 @@ func TestReadable(t *testing.T) {
 		if random.IntN(2) == 0 {
 			return nil
 		}
-		return ptr([]int64{-1, 0, 1, 60, 1 << 40, 1 << 60}[random.IntN(6)])
+		return new([]int64{-1, 0, 1, 60, 1 << 40, 1 << 60}[random.IntN(6)])
 	}
 	made := 0
 	for range 20_000 {

@@ -166,8 +166,9 @@ func (s *Service) teamFor(ctx context.Context, c *caller, held Held, user accoun
 	if err := gone(err); err != nil {
 		return "", err
 	}
-	_, is := c.teams[team]
-	if err != nil || !is && !(oversees && held.Every && user.ID == c.ID) {
+	_, may := c.teams[team]
+	may = may || oversees && held.Every && user.ID == c.ID
+	if err != nil || !may {
 		return "", invalid("team_invalid", "there is no such team that you are a member of")
 	}
 	if user.ID == c.ID {

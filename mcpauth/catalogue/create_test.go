@@ -71,19 +71,19 @@ func TestCreate(t *testing.T) {
 		"delegated to nobody":              {"admin", func(k *NewToken) { k.User = "nobody@example.com" }, "user_unknown", "", ""},
 		"delegated to what is no address":  {"admin", func(k *NewToken) { k.User = "x" }, "user_unknown", "", ""},
 		"delegated to an inactive one":     {"admin", func(k *NewToken) { k.User = "gone@example.com" }, "user_unknown", "", ""},
-		"delegated, team of neither":       {"admin", func(k *NewToken) { k.User, k.Team = "dave@example.com", ptr("red") }, "team_invalid", "", ""},
-		"delegated, team of the user only": {"admin", func(k *NewToken) { k.User, k.Team = "bob@example.com", ptr("red") }, "team_invalid", "", ""},
+		"delegated, team of neither":       {"admin", func(k *NewToken) { k.User, k.Team = "dave@example.com", new("red") }, "team_invalid", "", ""},
+		"delegated, team of the user only": {"admin", func(k *NewToken) { k.User, k.Team = "bob@example.com", new("red") }, "team_invalid", "", ""},
 
 		"team of the session":        {by: "bob", team: "red"},
-		"no team, on purpose":        {by: "bob", change: func(k *NewToken) { k.Team = ptr("") }},
+		"no team, on purpose":        {by: "bob", change: func(k *NewToken) { k.Team = new("") }},
 		"several teams":              {by: "carol"},
-		"one of them":                {by: "carol", change: func(k *NewToken) { k.Team = ptr("blue") }, team: "blue"},
-		"team of others":             {"bob", func(k *NewToken) { k.Team = ptr("blue") }, "team_invalid", "", ""},
-		"no such team":               {"carol", func(k *NewToken) { k.Team = ptr("green") }, "team_invalid", "", ""},
-		"what is no team":            {"carol", func(k *NewToken) { k.Team = ptr("a/b") }, "team_invalid", "", ""},
-		"team of others, holding *":  {"carol", func(k *NewToken) { k.Team = ptr("green") }, "team_invalid", "", ""},
-		"any team for administrator": {by: "admin", change: func(k *NewToken) { k.Team = ptr("red") }, team: "red"},
-		"no such team for admin":     {"admin", func(k *NewToken) { k.Team = ptr("green") }, "team_invalid", "", ""},
+		"one of them":                {by: "carol", change: func(k *NewToken) { k.Team = new("blue") }, team: "blue"},
+		"team of others":             {"bob", func(k *NewToken) { k.Team = new("blue") }, "team_invalid", "", ""},
+		"no such team":               {"carol", func(k *NewToken) { k.Team = new("green") }, "team_invalid", "", ""},
+		"what is no team":            {"carol", func(k *NewToken) { k.Team = new("a/b") }, "team_invalid", "", ""},
+		"team of others, holding *":  {"carol", func(k *NewToken) { k.Team = new("green") }, "team_invalid", "", ""},
+		"any team for administrator": {by: "admin", change: func(k *NewToken) { k.Team = new("red") }, team: "red"},
+		"no such team for admin":     {"admin", func(k *NewToken) { k.Team = new("green") }, "team_invalid", "", ""},
 
 		"held":                          {by: "alice", change: permits("tools.execute"), names: "tools.execute servers.use", team: "red"},
 		"held, implied":                 {by: "alice", change: permits("tools.read", "servers.use"), names: "tools.read servers.use", team: "red"},
@@ -111,22 +111,22 @@ func TestCreate(t *testing.T) {
 		"no addresses":      {by: "dave", change: func(k *NewToken) { k.Scope.IPRestrictions = []string{} }},
 		"no address":        {"dave", func(k *NewToken) { k.Scope.IPRestrictions = []string{"192.0.2.0/33"} }, "scope_invalid", "", ""},
 		"too many":          {"dave", func(k *NewToken) { k.Scope.IPRestrictions = make([]string, 101) }, "scope_too_large", "", ""},
-		"server":            {by: "dave", change: func(k *NewToken) { k.Scope.ServerID = ptr("tickets") }},
-		"empty server":      {"dave", func(k *NewToken) { k.Scope.ServerID = ptr("") }, "scope_invalid", "", ""},
-		"long server":       {"dave", func(k *NewToken) { k.Scope.ServerID = ptr(strings.Repeat("a", 256)) }, "scope_too_large", "", ""},
-		"times":             {by: "dave", change: times(TimeRestrictions{StartTime: ptr("09:00"), EndTime: ptr("17:00:30"), Timezone: ptr("Europe/Berlin"), Days: []string{"Monday"}})},
+		"server":            {by: "dave", change: func(k *NewToken) { k.Scope.ServerID = new("tickets") }},
+		"empty server":      {"dave", func(k *NewToken) { k.Scope.ServerID = new("") }, "scope_invalid", "", ""},
+		"long server":       {"dave", func(k *NewToken) { k.Scope.ServerID = new(strings.Repeat("a", 256)) }, "scope_too_large", "", ""},
+		"times":             {by: "dave", change: times(TimeRestrictions{StartTime: new("09:00"), EndTime: new("17:00:30"), Timezone: new("Europe/Berlin"), Days: []string{"Monday"}})},
 		"no times":          {by: "dave", change: times(TimeRestrictions{})},
-		"one bound":         {"dave", times(TimeRestrictions{StartTime: ptr("09:00")}), "scope_invalid", "", ""},
-		"no time of day":    {"dave", times(TimeRestrictions{StartTime: ptr("25:00"), EndTime: ptr("26:00")}), "scope_invalid", "", ""},
-		"no zone":           {"dave", times(TimeRestrictions{Days: []string{"Monday"}, Timezone: ptr("Mars/Base")}), "scope_invalid", "", ""},
-		"zone of nothing":   {"dave", times(TimeRestrictions{Timezone: ptr("UTC")}), "scope_invalid", "", ""},
+		"one bound":         {"dave", times(TimeRestrictions{StartTime: new("09:00")}), "scope_invalid", "", ""},
+		"no time of day":    {"dave", times(TimeRestrictions{StartTime: new("25:00"), EndTime: new("26:00")}), "scope_invalid", "", ""},
+		"no zone":           {"dave", times(TimeRestrictions{Days: []string{"Monday"}, Timezone: new("Mars/Base")}), "scope_invalid", "", ""},
+		"zone of nothing":   {"dave", times(TimeRestrictions{Timezone: new("UTC")}), "scope_invalid", "", ""},
 		"no day":            {"dave", times(TimeRestrictions{Days: []string{"monday"}}), "scope_invalid", "", ""},
 		"no days in a list": {"dave", times(TimeRestrictions{Days: []string{}}), "scope_invalid", "", ""},
-		"business":          {by: "dave", change: times(TimeRestrictions{BusinessHoursOnly: ptr(true), WeekdaysOnly: ptr(false)})},
-		"limits":            {by: "dave", change: limits(UsageLimits{RequestsPerHour: ptr[int64](1), RequestsPerDay: ptr[int64](10)})},
+		"business":          {by: "dave", change: times(TimeRestrictions{BusinessHoursOnly: new(true), WeekdaysOnly: new(false)})},
+		"limits":            {by: "dave", change: limits(UsageLimits{RequestsPerHour: new(int64(1)), RequestsPerDay: new(int64(10))})},
 		"no limits":         {by: "dave", change: limits(UsageLimits{})},
-		"limit of none":     {"dave", limits(UsageLimits{RequestsPerHour: ptr[int64](0)}), "scope_invalid", "", ""},
-		"negative limit":    {"dave", limits(UsageLimits{RequestsPerDay: ptr[int64](-5)}), "scope_invalid", "", ""},
+		"limit of none":     {"dave", limits(UsageLimits{RequestsPerHour: new(int64(0))}), "scope_invalid", "", ""},
+		"negative limit":    {"dave", limits(UsageLimits{RequestsPerDay: new(int64(-5))}), "scope_invalid", "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			asked := simple(name)
@@ -195,7 +195,7 @@ func TestNarrowed(t *testing.T) {
 	n := newNode(t, embeddedStore(t), Config{})
 	people(n)
 	bob := n.in("bob@example.com")
-	if _, err := n.users.Update(t.Context(), tester, "bob@example.com", account.Update{Admin: ptr(true)}); err != nil {
+	if _, err := n.users.Update(t.Context(), tester, "bob@example.com", account.Update{Admin: new(true)}); err != nil {
 		t.Fatal(err)
 	}
 	bob.Admin = true
@@ -209,7 +209,7 @@ func TestNarrowed(t *testing.T) {
 	_, err = n.cat.All(t.Context(), bob, "", "", 0)
 	want(t, err, "admin_narrowed")
 	want(t, n.cat.RevokeAny(t.Context(), bob, strings.Repeat("A", 26), ""), "admin_narrowed")
-	asked.User, asked.Team = "", ptr("blue")
+	asked.User, asked.Team = "", new("blue")
 	_, _, err = n.cat.Create(t.Context(), bob, asked)
 	want(t, err, "team_invalid")
 	if made := n.make(bob, simple("ci")); made.TeamID != "red" {
@@ -252,27 +252,27 @@ func TestNames(t *testing.T) {
 		// Another team, another user, an inactive one, and a name in other letters are
 		// something else.
 		other := simple("ci")
-		other.Team = ptr("blue")
+		other.Team = new("blue")
 		one.make(carol, other)
 		one.make(one.in("bob@example.com"), simple("ci"))
 		one.make(carol, simple("CI"))
 		idle := simple("ci")
 		idle.Active = false
 		second := one.make(carol, idle)
-		_, err = one.cat.Update(t.Context(), carol, second.ID, Update{Active: ptr(true)})
+		_, err = one.cat.Update(t.Context(), carol, second.ID, Update{Active: new(true)})
 		want(t, err, "name_taken")
-		_, err = one.cat.Update(t.Context(), carol, second.ID, Update{Active: ptr(true), Name: ptr("cd")})
+		_, err = one.cat.Update(t.Context(), carol, second.ID, Update{Active: new(true), Name: new("cd")})
 		want(t, err, "")
-		_, err = one.cat.Update(t.Context(), carol, second.ID, Update{Name: ptr("ci")})
+		_, err = one.cat.Update(t.Context(), carol, second.ID, Update{Name: new("ci")})
 		want(t, err, "name_taken")
 		// A name is free again when its token is not active, has another, or is revoked.
-		_, err = two.cat.Update(t.Context(), carol, first.ID, Update{Active: ptr(false)})
+		_, err = two.cat.Update(t.Context(), carol, first.ID, Update{Active: new(false)})
 		want(t, err, "")
-		_, err = one.cat.Update(t.Context(), carol, second.ID, Update{Name: ptr("ci")})
+		_, err = one.cat.Update(t.Context(), carol, second.ID, Update{Name: new("ci")})
 		want(t, err, "")
 		one.make(carol, simple("cd"))
 		want(t, two.cat.Revoke(t.Context(), carol, second.ID, ""), "")
-		_, err = one.cat.Update(t.Context(), carol, first.ID, Update{Active: ptr(true)})
+		_, err = one.cat.Update(t.Context(), carol, first.ID, Update{Active: new(true)})
 		want(t, err, "")
 		// To revoke what has lost its name takes it from nobody.
 		want(t, two.cat.Revoke(t.Context(), carol, second.ID, ""), "")
@@ -326,7 +326,7 @@ func TestUserEnds(t *testing.T) {
 	n := newNode(t, embeddedStore(t), Config{})
 	people(n)
 	dave := n.in("dave@example.com")
-	if _, err := n.users.Update(t.Context(), tester, "dave@example.com", account.Update{Active: ptr(false)}); err != nil {
+	if _, err := n.users.Update(t.Context(), tester, "dave@example.com", account.Update{Active: new(false)}); err != nil {
 		t.Fatal(err)
 	}
 	_, _, err := n.cat.Create(t.Context(), dave, simple("ci"))

@@ -47,12 +47,18 @@ func TestUsage(t *testing.T) {
 			t.Fatal(err)
 		}
 		for days, want := range map[int]Statistics{
-			1: {TotalRequests: 25, SuccessfulRequests: 10, BlockedRequests: 10, SuccessRate: 0.4, AverageResponseTimeMS: 15,
-				TopEndpoints: []EndpointUse{{"POST /mcp", 25}}},
-			30: {TotalRequests: 30, SuccessfulRequests: 10, BlockedRequests: 10, SuccessRate: 0.3333, AverageResponseTimeMS: 15,
-				TopEndpoints: []EndpointUse{{"POST /mcp", 30}}},
-			90: {TotalRequests: 31, SuccessfulRequests: 11, BlockedRequests: 10, SuccessRate: 0.3548, AverageResponseTimeMS: 61.9048,
-				TopEndpoints: []EndpointUse{{"POST /mcp", 30}, {"POST /servers/crm/mcp", 1}}},
+			1: {
+				TotalRequests: 25, SuccessfulRequests: 10, BlockedRequests: 10, SuccessRate: 0.4, AverageResponseTimeMS: 15,
+				TopEndpoints: []EndpointUse{{"POST /mcp", 25}},
+			},
+			30: {
+				TotalRequests: 30, SuccessfulRequests: 10, BlockedRequests: 10, SuccessRate: 0.3333, AverageResponseTimeMS: 15,
+				TopEndpoints: []EndpointUse{{"POST /mcp", 30}},
+			},
+			90: {
+				TotalRequests: 31, SuccessfulRequests: 11, BlockedRequests: 10, SuccessRate: 0.3548, AverageResponseTimeMS: 61.9048,
+				TopEndpoints: []EndpointUse{{"POST /mcp", 30}, {"POST /servers/crm/mcp", 1}},
+			},
 		} {
 			want.TokenID, want.PeriodDays = made.ID, days
 			got, err := two.cat.Usage(t.Context(), dave, made.ID, days)

@@ -200,6 +200,4 @@ func want(t testing.TB, err error, reasoned string) {
 	}
 }
 
-func ptr[T any](v T) *T { return &v }
-
 func actionIs(name string) zapcore.Field { return zap.String("action", name) }
