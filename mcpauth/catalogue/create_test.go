@@ -281,6 +281,44 @@ func TestNames(t *testing.T) {
 	})
 }
 
+// TestNamesAwake: of tokens with one name that are made active at the same time, one is.
+func TestNamesAwake(t *testing.T) {
+	eachStore(t, func(t *testing.T, one, two *node) {
+		people(one)
+		carol := one.in("carol@example.com")
+		ids := make([]string, 10)
+		for i := range ids {
+			idle := simple("ci")
+			idle.Active = false
+			ids[i] = one.make(carol, idle).ID
+		}
+		var racing sync.WaitGroup
+		errs := make([]error, len(ids))
+		for i, id := range ids {
+			racing.Go(func() {
+				n := one
+				if i%2 == 1 {
+					n = two
+				}
+				_, errs[i] = n.cat.Update(t.Context(), carol, id, Update{Active: new(true)})
+			})
+		}
+		racing.Wait()
+		awake := 0
+		for _, err := range errs {
+			if err == nil {
+				awake++
+			} else {
+				want(t, err, "name_taken")
+			}
+		}
+		page, err := two.cat.List(t.Context(), carol, Filter{})
+		if err != nil || awake != 1 || page.Total != 1 {
+			t.Errorf("%d were made active, %d are: %v", awake, page.Total, err)
+		}
+	})
+}
+
 // TestFull: there are never more tokens than there may be, however many ask at the same
 // time; those that are over make no room at once.
 func TestFull(t *testing.T) {
