@@ -39,7 +39,7 @@ func FuzzContained(f *testing.F) {
 	f.Add("*", uint32(1<<15-2), uint32(3), "")
 	f.Add("a2a.invoke,tools.read", uint32(8), uint32(8), "*")
 	f.Add("servers.use", uint32(2), uint32(0), "a.b:c")
-	f.Add("tools.execute", uint32(1<<mcp.ToolsExecute), uint32(0), "")
+	f.Add("tools.execute", uint32(1<<mcp.ToolsExecute|1<<mcp.ServersUse), uint32(0), "")
 	f.Add("tools.read", uint32(1<<mcp.ToolsRead), uint32(0), "prompts.read")
 	f.Add("tools.\u0000", uint32(2), uint32(0), ",")
 	f.Fuzz(func(t *testing.T, text string, bits, every uint32, before string) {
