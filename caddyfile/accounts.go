@@ -49,18 +49,21 @@ func set[T any](to *T, parse func(*caddyfile.Dispenser) (T, error)) func(*caddyf
 //		key_file     <files...>
 //		session_life <duration>
 //		max_life     <duration>
+//		max_per_user <number>
 //	}
-func parseTokens(d *caddyfile.Dispenser) (*issue.Config, error) {
+func parseTokens(d *caddyfile.Dispenser, app *mcpauth.App) error {
 	name, err := one(d)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	config := &issue.Config{Name: name}
-	return config, parseOptions(d, "tokens", options{
+	app.Tokens = config
+	return parseOptions(d, "tokens", options{
 		"audience":     set(&config.Audiences, list),
 		"key_file":     set(&config.KeyFiles, list),
 		"session_life": set(&config.SessionLife, duration),
 		"max_life":     set(&config.MaxLife, duration),
+		"max_per_user": set(&app.APITokens.MaxPerUser, number),
 	})
 }
 

@@ -14,6 +14,7 @@ import (
 //		public_url   <url>
 //		login        on
 //		registration on
+//		tokens       on
 //		login_rate   <number>
 //		admin        on
 //		admin_trusted_header <name> from <peers...>
@@ -44,6 +45,10 @@ var adminWords = words{
 		return on(d)
 	}, true},
 	"admin_trusted_header": {parseAdminTrustedHeader, true},
+	"tokens": {func(b *block, d *caddyfile.Dispenser) error {
+		b.admin.Tokens = true
+		return on(d)
+	}, true},
 	"login_rate": {func(b *block, d *caddyfile.Dispenser) (err error) {
 		b.admin.LoginRate, err = number(d)
 		return err
@@ -63,9 +68,12 @@ func parseAdminTrustedHeader(b *block, d *caddyfile.Dispenser) error {
 // on reads the argument of a switch.
 func on(d *caddyfile.Dispenser) error {
 	word := d.Val()
-	value, err := one(d)
-	if err == nil && value != "on" {
-		err = d.Errf("%s may only be 'on', not '%s'; without it, it is off", word, value)
+	args := d.RemainingArgs()
+	switch {
+	case len(args) != 1:
+		return d.Errf("%s takes exactly one argument, such as: %s on", word, word)
+	case args[0] != "on":
+		return d.Errf("%s may only be 'on', not '%s'; without it, it is off", word, args[0])
 	}
-	return err
+	return nil
 }

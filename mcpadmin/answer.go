@@ -45,14 +45,15 @@ type errorBody struct {
 
 // statuses are those of the kinds of errors.
 var statuses = map[account.Kind]int{
-	account.Invalid:     http.StatusBadRequest,
-	account.Unknown:     http.StatusNotFound,
-	account.Taken:       http.StatusConflict,
-	account.Refused:     http.StatusBadRequest,
-	account.Full:        http.StatusConflict,
-	account.Credentials: http.StatusUnauthorized,
-	account.Forbidden:   http.StatusForbidden,
-	account.Busy:        http.StatusServiceUnavailable,
+	account.Invalid:       http.StatusBadRequest,
+	account.Unknown:       http.StatusNotFound,
+	account.Taken:         http.StatusConflict,
+	account.Refused:       http.StatusBadRequest,
+	account.Full:          http.StatusConflict,
+	account.Credentials:   http.StatusUnauthorized,
+	account.Forbidden:     http.StatusForbidden,
+	account.Busy:          http.StatusServiceUnavailable,
+	account.Unprocessable: http.StatusUnprocessableEntity,
 }
 
 // challenge is the value of WWW-Authenticate (RFC 6750 section 3).

@@ -17,6 +17,7 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/internal/resource"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/catalogue"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/login"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/revocation"
 )
@@ -26,8 +27,8 @@ func init() {
 }
 
 // Handler is the gateway's own API in JSON. It answers these paths, below the path of
-// the public URL, and every other one below `/auth/` and `/admin/` with 404; other requests are passed
-// on:
+// the public URL, and every other one below `/auth/`, `/tokens/` and `/admin/` with 404;
+// other requests are passed on:
 //
 // Request | Body | Answer
 // --------|------|-------
@@ -37,6 +38,21 @@ func init() {
 // `GET /auth/me` | none | the user, with teams and roles
 // `POST /auth/password` | `email`, `password`, `new_password` | the password is another, and all sessions of the user are over
 // `POST /auth/register` | `email`, `password`, `full_name` | 201 and a new user, if registration is on
+// `POST /oauth/revoke` | `token`, as a form (RFC 7009) | 200: whoever has a token of the gateway's can end it
+//
+// With tokens on, these answer to interactive sessions, too, below `/tokens`:
+//
+// Request | Body | Answer
+// --------|------|-------
+// `POST /tokens` | `name`, `expires_in_days`, `scope`, ... | 201 and an API token, shown this once
+// `GET /tokens` | none | one's own tokens and those of one's teams
+// `GET /tokens/{id}` | none | the token's record
+// `PUT /tokens/{id}` | what is to be changed | the record; it holds at once for the token in circulation
+// `DELETE /tokens/{id}` | `reason`, or none | 204: the token is revoked for good
+// `GET /tokens/{id}/usage` | none | how it was used in the last `days`
+// `POST` and `GET /tokens/teams/{team_id}` | as above | the same for a team's tokens
+// `GET /tokens/admin/all` | none | an administrator sees all tokens, or those of `user_email`
+// `DELETE /tokens/admin/{id}` | `reason`, or none | 204: an administrator revokes anybody's token
 //
 // With `admin`, administrators have the API for their work below `/admin/`: users, teams,
 // roles, signing keys, revocations, servers, what is published and how safe the
@@ -62,8 +78,12 @@ type Handler struct {
 	// are not verified: whoever comes first has one. Default: false.
 	Registration bool `json:"registration,omitempty"`
 
+	// Whether those who log in can make API tokens for themselves. Default: false.
+	Tokens bool `json:"tokens,omitempty"`
+
 	// How many passwords can be tried per minute from one IPv4 address or IPv6 /64
-	// network, on all nodes together. Default: 10.
+	// network, on all nodes together, and how many tokens can be revoked by
+	// who holds them. Default: 10.
 	LoginRate int `json:"login_rate,omitempty"`
 
 	// Whether administrators have their API below `/admin/`. The mcp_gateway app must
@@ -77,8 +97,9 @@ type Handler struct {
 	AdminTrustedHeader *mcpauth.TrustedHeader `json:"admin_trusted_header,omitempty"`
 
 	table
-	app  *mcpauth.App
-	desk *login.Desk
+	app    *mcpauth.App
+	desk   *login.Desk
+	tokens *catalogue.Service
 	// peers are who is believed by admin_trusted_header, origins what web pages may
 	// send changes.
 	peers   *mcpauth.Peers
@@ -118,6 +139,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	h.app = loaded.(*mcpauth.App)
 	h.desk, h.store, h.revocations = h.app.Desk(), h.app.Store(), h.app.Revocations()
+	h.tokens = h.app.Catalogue()
 	if (h.Login || h.Admin) && h.desk == nil {
 		return errors.New("nobody can log in: declare accounts in the global option mcp_gateway, at least an administrator")
 	}
@@ -126,6 +148,10 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	if h.Login {
 		h.routeLogin()
+		h.routeOAuth()
+	}
+	if h.Login && h.Tokens {
+		h.routeTokens()
 	}
 	if h.Admin {
 		return h.routeAdministration(base.Origin())
@@ -144,6 +170,9 @@ func (h *Handler) Validate() error {
 	if h.AdminTrustedHeader != nil && !h.Admin {
 		return errors.New("admin_trusted_header makes no sense without admin; switch that on, too")
 	}
+	if h.Tokens && !h.Login {
+		return errors.New("tokens make no sense without login, which they are had by; switch that on, too")
+	}
 	if h.LoginRate < 0 {
 		return errors.New("login_rate must be positive; leave it out for its default")
 	}
@@ -151,7 +180,7 @@ func (h *Handler) Validate() error {
 }
 
 // own are the first segments of the paths that are answered, with 404 if need be.
-var own = []string{"/auth/", "/admin/"}
+var own = []string{"/auth/", "/tokens/", revokePath + "/", "/admin/"}
 
 // owns reports whether a path is the handler's to answer.
 func (h *Handler) owns(path string) bool {

@@ -225,13 +225,17 @@ func (h *Handler) register(w http.ResponseWriter, r *http.Request) (*answer, err
 
 // limit bounds how often passwords are sent from one place, whosever they are.
 func (h *Handler) limit(r *http.Request) error {
-	wait, err := h.store.Take(r.Context(), state.Key("login_rate", network(clientIP(r))), 1,
+	return h.limitTo(r, "login_rate", "too many passwords were sent from here; wait")
+}
+
+func (h *Handler) limitTo(r *http.Request, what, message string) error {
+	wait, err := h.store.Take(r.Context(), state.Key(what, network(clientIP(r))), 1,
 		state.Window{Period: time.Minute, Step: 5 * time.Second, Limit: h.LoginRate})
 	if err != nil {
 		return err
 	}
 	if wait > 0 {
-		return &refusal{status: http.StatusTooManyRequests, reason: "rate_limited", message: "too many passwords were sent from here; wait", retryAfter: wait}
+		return &refusal{status: http.StatusTooManyRequests, reason: "rate_limited", message: message, retryAfter: wait}
 	}
 	return nil
 }

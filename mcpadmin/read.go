@@ -106,3 +106,18 @@ func need(members map[string]text) error {
 	}
 	return nil
 }
+
+// nulls returns which members of a body are null, and so neither left out nor given.
+func nulls(body []byte) (map[string]bool, error) {
+	var members map[string]jsontext.Value
+	if err := decode(body, &members); err != nil {
+		return nil, err
+	}
+	found := make(map[string]bool)
+	for name, value := range members {
+		if value.Kind() == 'n' {
+			found[name] = true
+		}
+	}
+	return found, nil
+}

@@ -14,6 +14,7 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/steady"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/account"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/catalogue"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/issue"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/login"
 )
@@ -30,6 +31,9 @@ type Accounts struct {
 // provisionAccounts makes what the configuration asks for of: a store, an issuer,
 // accounts. It changes nothing.
 func (a *App) provisionAccounts(ctx caddy.Context) error {
+	if a.Accounts == nil && a.APITokens != (catalogue.Config{}) {
+		return errors.New("api_tokens are made by those who log in, and there are no accounts; declare some, or take it away")
+	}
 	if a.Tokens == nil && a.Accounts == nil {
 		return nil
 	}
@@ -65,6 +69,10 @@ func (a *App) provisionAccounts(ctx caddy.Context) error {
 	a.desk, err = login.New(a.store.store, a.store.revocations, accounts, a.issuer, a.Accounts.Sessions, a.Environment, logger)
 	if err != nil {
 		return fmt.Errorf("accounts: %w", err)
+	}
+	a.tokens, err = catalogue.New(a.store.store, a.store.revocations, accounts, a.issuer, a.holding, a.APITokens, a.logger.Named("tokens"))
+	if err != nil {
+		return fmt.Errorf("api_tokens: %w", err)
 	}
 	return nil
 }
@@ -180,6 +188,10 @@ func (a *App) endAccounts() {
 // Desk is where people log in, and where accounts are changed. It is nil unless the
 // configuration has accounts.
 func (a *App) Desk() *login.Desk { return a.desk }
+
+// Catalogue is where API tokens are made and looked after. It is nil unless the
+// configuration has accounts.
+func (a *App) Catalogue() *catalogue.Service { return a.tokens }
 
 // Issuer makes the gateway's own tokens. It is nil unless the configuration names it.
 func (a *App) Issuer() *issue.Issuer { return a.issuer }

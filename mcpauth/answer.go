@@ -332,7 +332,7 @@ func (a *answer) fail(reason string, err error) {
 }
 
 func (a *answer) refuse(f *Refusal) {
-	a.mode, a.body = discard, nil
+	a.mode, a.body, a.status = discard, nil, f.Status
 	header := a.Header()
 	for _, name := range []string{"Content-Encoding", "Content-Length", "Etag", "Last-Modified", "Location", "Trailer"} {
 		header.Del(name)

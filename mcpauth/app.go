@@ -23,6 +23,7 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/steady"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/account"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/catalogue"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/issue"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/login"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/scope"
@@ -79,12 +80,16 @@ type App struct {
 	// Default: nobody.
 	Accounts *Accounts `json:"accounts,omitempty"`
 
+	// APITokens bounds the API tokens that those who log in can make for themselves.
+	APITokens catalogue.Config `json:"api_tokens,omitzero"`
+
 	store    *sharedStore
 	storeKey string
 	// storeKept is how the store keeps what it is given.
 	storeKept kept
 	issuer    *issue.Issuer
 	desk      *login.Desk
+	tokens    *catalogue.Service
 	declared  account.Declared
 	// running is until the app is cleaned up, and background what goes on so long.
 	running    context.Context

@@ -18,7 +18,7 @@ import (
 
 // endpoint is one address at which a server is reached.
 type endpoint struct {
-	server string
+	server, path string
 	// id names the server, and no other of any gateway.
 	id string
 	// audiences are the resource identifiers that a token for it may be for.
@@ -57,7 +57,7 @@ func endpoints(base resource.Base, servers []string) (map[string]*endpoint, erro
 			audiences = append(audiences, base.Identifier(path))
 		}
 		for _, path := range paths {
-			byPath[path] = &endpoint{server: server, id: base.Identifier(paths[0]), audiences: audiences, metadata: base.MetadataURL(path)}
+			byPath[path] = &endpoint{server: server, path: path, id: base.Identifier(paths[0]), audiences: audiences, metadata: base.MetadataURL(path)}
 		}
 	}
 	return byPath, nil

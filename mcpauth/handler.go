@@ -18,6 +18,7 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/internal/resource"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/steady"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/catalogue"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/policy"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/revocation"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/scope"
@@ -136,6 +137,9 @@ type Handler struct {
 	tasks     *state.Tasks
 
 	revocations *revocation.Set
+	// uses counts those of API tokens of the issuer own, the gateway itself.
+	uses *catalogue.Usage
+	own  string
 	// running is the configuration that runs, generation that of this one.
 	running    *atomic.Pointer[running]
 	generation uint64
@@ -211,6 +215,10 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.verifier.Environment = app.Environment
 	h.usage, h.tasks = app.shared.usage, app.shared.tasks
 	h.revocations = app.Revocations()
+	h.uses = app.store.uses
+	if app.issuer != nil {
+		h.own = app.issuer.Name()
+	}
 	for _, e := range h.endpoints {
 		e.cursors = app.shared.cursors
 	}
@@ -241,6 +249,7 @@ const allowedMethods = "POST, GET, DELETE, OPTIONS"
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	call := &Call{logger: h.logger, tasks: h.tasks, handler: h, generation: h.generation, incoming: r, authorization: r.Header["Authorization"]}
+	begun := time.Now()
 	answered, refusal := h.admit(call, w, r)
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	if call.Principal != nil {
@@ -250,6 +259,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if refusal != nil {
 		call.reason = refusal.Reason
 		h.log(r, call, refusal)
+		h.used(call, r, begun, refusal.Status, false)
 		if r.ContentLength != 0 && refusal.Status != http.StatusRequestTimeout {
 			// net/http reads over some of an unread body before it sends the
 			// answer, and would wait for it for ever.
@@ -270,7 +280,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 
 	a := newAnswer(w, call, h.MaxAnswer, cancel)
 	defer a.stop()
+	defer func() { h.used(call, r, begun, a.status, a.mode == stream) }()
 	if err := next.ServeHTTP(a, call.request(r.WithContext(ctx))); err != nil {
+		if a.status == 0 {
+			a.status = statusOf(err)
+		}
 		return err
 	}
 	return a.finish()

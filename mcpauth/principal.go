@@ -14,6 +14,7 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/internal/jsonrpc"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/issue"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/policy"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/revocation"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/scope"
@@ -37,8 +38,9 @@ type Principal struct {
 
 	policy *policy.Policy
 	set    policy.RoleSet
-	// vouched is whether it has no token.
-	vouched bool
+	// vouched is whether it has no token, api whether that is an API token of the
+	// gateway's own.
+	vouched, api bool
 	// What is asked of nearly every answer: whether a list needs a filter, and
 	// whether the server may ask the client for anything that it can.
 	seesAll [jsonrpc.Tasks + 1]bool
@@ -66,6 +68,8 @@ func (h *Handler) newPrincipal(claims *token.Claims, server string) *Principal {
 			p.Identity[IdentityPrefix+name] = []string{mcp.EncodeHeader(value)}
 		}
 	}
+	use, _ := claims.Lookup("token_use")
+	p.api = h.own != "" && claims.Issuer == h.own && use == issue.UseAPI
 	p.prepare(server)
 	return p
 }

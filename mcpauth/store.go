@@ -11,6 +11,7 @@ import (
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state/embedded"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/catalogue"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/revocation"
 )
 
@@ -27,6 +28,8 @@ const knownTimeout = 3 * time.Second
 type sharedStore struct {
 	store       state.Store
 	revocations *revocation.Set
+	// uses are those of API tokens, counted for as long as the store is open.
+	uses *catalogue.Usage
 
 	mu      sync.Mutex
 	open    bool
@@ -57,7 +60,7 @@ func (a *App) takeStore(ctx caddy.Context) error {
 	key := module.Key()
 	value, _, err := stores.LoadOrNew(key, func() (caddy.Destructor, error) {
 		store := module.NewStore()
-		return &sharedStore{store: store, revocations: revocation.New(store)}, nil
+		return &sharedStore{store: store, revocations: revocation.New(store), uses: catalogue.NewUsage(store)}, nil
 	})
 	if err != nil {
 		return err
@@ -97,6 +100,7 @@ func (s *sharedStore) start() error {
 	s.running.Go(func() {
 		s.revocations.Run(ctx, func() *zap.Logger { return caddy.Log().Named("mcp_gateway") })
 	})
+	s.running.Go(func() { s.uses.Run(ctx, func() *zap.Logger { return caddy.Log().Named("mcp_gateway") }) })
 	// Until they are known, requests are refused. A store that cannot be reached must
 	// not keep the configuration from being loaded, though.
 	select {

@@ -24,6 +24,20 @@ const (
 	TableSecret = "secret"
 	// TableToken has what was issued. Parts: the token's id.
 	TableToken = "token"
+	// TableTokenName has the ids of active tokens by their names. Parts: the user's id,
+	// the team or nothing, the SHA-256 of the name.
+	TableTokenName = "token_name"
+	// TableTokenOf has which tokens a user has. Parts: the user's id, the token's.
+	TableTokenOf = "token_of"
+	// TableTokenTeam has which tokens a team has. Parts: the team's id, the token's.
+	TableTokenTeam = "token_team"
+	// TableTokenGate has those who make tokens at the same time meet. Parts: user or
+	// team, its id.
+	TableTokenGate = "token_gate"
+	// TableTokenUse has how much a token was used. Parts: the token's id, the day.
+	TableTokenUse = "token_use"
+	// TableTokenUsed has when a token was used last. Parts: the token's id.
+	TableTokenUsed = "token_used"
 	// TableUser has accounts. Parts: the e-mail address in lower case.
 	TableUser = "user"
 	// TableUserID has the addresses of users. Parts: the user's id.

@@ -132,6 +132,8 @@ const (
 	Forbidden
 	// Busy is for what did not get its turn. It may be tried again.
 	Busy
+	// Unprocessable is for what is of the right type, and still says nothing.
+	Unprocessable
 )
 
 // Error says why something was not done. Every error that is not one, and not the

@@ -30,6 +30,9 @@ type Record struct {
 	// Scopes bounds the token in the form of the claim scopes (behaviour.md section
 	// 2), and may be narrower by now than what the token says; null bounds nothing.
 	Scopes jsontext.Value `json:"scopes,omitzero"`
+	// Claim is the claim scopes of the token as it was signed. A token never permits
+	// more than that, whatever Scopes has become.
+	Claim jsontext.Value `json:"claim,omitzero"`
 	// Hash is the SHA-256 of the whole token, in hexadecimal digits.
 	Hash    string    `json:"hash"`
 	Created time.Time `json:"created_at"`
@@ -38,7 +41,8 @@ type Record struct {
 	Expires time.Time `json:"expires_at"`
 	// Active is whether it can be used; unlike a revocation, it can be taken back.
 	Active bool `json:"is_active"`
-	// Revoked is when it was revoked for good, RevokedBy and Reason by whom and why.
+	// Revoked is when it was revoked for good, RevokedBy and Reason by whom, as the
+	// audit log calls them, and why.
 	Revoked   time.Time `json:"revoked_at,omitzero"`
 	RevokedBy string    `json:"revoked_by,omitzero"`
 	Reason    string    `json:"revocation_reason,omitzero"`

@@ -136,6 +136,9 @@ func (p *Policy) add(like Rule, source *parsedRole) {
 	for i, g := range source.allow {
 		r := rule(i, g)
 		always := &p.allow
+		if g.perm == mcp.PermissionNone {
+			p.every.add(r.role)
+		}
 		for _, o := range g.objects {
 			if g.condition != nil {
 				p.allowIf.add(r, o, g.perm)

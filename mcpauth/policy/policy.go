@@ -43,6 +43,8 @@ type Policy struct {
 	// the objects, with the place of an audience for a role.
 	audiences []Audience
 	hidden    rules
+	// every are the roles that grant *, on whatever it may be.
+	every roleMask
 	// What is allowed and denied whatever the arguments, and what is if a
 	// condition holds.
 	allow, deny, allowIf, denyIf rules
