@@ -40,6 +40,8 @@ type answer struct {
 	expiry *time.Timer
 	// watched is told when the token of a stream is revoked.
 	watched *revocation.Watch
+	// abiding is told when what is known of its holder changes.
+	abiding *abiding
 	// over is whether the stream was ended by us.
 	over atomic.Bool
 }
@@ -131,6 +133,7 @@ func (a *answer) WriteHeader(status int) {
 			a.expiry = time.AfterFunc(time.Until(deadline), func() { a.end(errTokenOver) })
 		}
 		a.watch()
+		a.abide()
 	case whole:
 		if n, err := strconv.Atoi(header.Get("Content-Length")); err == nil && n <= a.limit {
 			a.body = make([]byte, 0, n)
@@ -318,6 +321,7 @@ func (a *answer) stop() {
 		a.expiry.Stop()
 	}
 	a.watched.Close()
+	a.abiding.close()
 }
 
 // fail answers for a server whose answer cannot be judged.

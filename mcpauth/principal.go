@@ -33,6 +33,10 @@ type Principal struct {
 	// revocable is what the token can be revoked by.
 	revocable revocation.Token
 
+	// standing is what the gateway knows of the holder of one of its own tokens, nil
+	// for everybody else.
+	standing *standing
+
 	policy *policy.Policy
 	set    policy.RoleSet
 	// vouched is whether it has no token.
@@ -52,7 +56,12 @@ func (p *Principal) Owner() state.Owner {
 }
 
 func (h *Handler) newPrincipal(claims *token.Claims, server string) *Principal {
-	set := h.policy.RolesOf(values(claims), claims.Scopes, sees(claims))
+	return h.newMember(claims, nil, server)
+}
+
+// newMember makes a principal whose claims have other values in some of its teams.
+func (h *Handler) newMember(claims *token.Claims, inTeams map[string]func(string) []string, server string) *Principal {
+	set := h.policy.RolesOfMember(values(claims), inTeams, claims.Scopes, sees(claims))
 	p := &Principal{Claims: claims, Roles: h.policy.RoleNamesOn(set, server), Identity: make(http.Header), revocable: Revocable(claims), policy: h.policy, set: set}
 	for name, value := range map[string]string{
 		"Subject":   p.Subject,
@@ -180,7 +189,10 @@ func (h *Handler) authenticate(r *http.Request, e *endpoint, now time.Time) (*Pr
 // holder finds out who holds a token.
 func (h *Handler) holder(ctx context.Context, raw string, e *endpoint, now time.Time) (*Principal, *Refusal) {
 	if p, ok := h.tokens.Get(raw, e.server, now); ok {
-		return p, nil
+		if p.standing.current(now) {
+			return p, nil
+		}
+		return h.holderOfOwn(ctx, raw, p.standing.token, e, now)
 	}
 	claims, err := h.verifier.Verify(ctx, raw, now, e.audiences)
 	if err != nil {
@@ -192,6 +204,9 @@ func (h *Handler) holder(ctx context.Context, raw string, e *endpoint, now time.
 		refusal := refuse(http.StatusUnauthorized, mcp.CodeUnauthorized, string(reason), reason.Description())
 		refusal.challenge = e.challenge("invalid_token", reason.Description(), h.ScopesSupported)
 		return nil, refusal
+	}
+	if h.isOwn(claims) {
+		return h.holderOfOwn(ctx, raw, claims, e, now)
 	}
 	p := h.newPrincipal(claims, e.server)
 	h.tokens.Add(raw, e.server, claims, p)

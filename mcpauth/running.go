@@ -58,7 +58,7 @@ func (c *Call) refresh() bool {
 	}
 	now := c.handler.running.Load()
 	if now == nil || now.generation <= c.generation {
-		return true
+		return c.Principal.standing.current(time.Now()) || c.handler.rejudge(c)
 	}
 	if h := now.handlers[c.endpoint.id]; h == nil || !h.rejudge(c) {
 		return false
