@@ -37,8 +37,8 @@ type node struct {
 	// told of.
 	received []string
 	roles    []string
-	// streams are the calls of the tool listen, each until it is over.
-	streams chan *http.Request
+	// said is what the server says in the stream of the tool listen.
+	said chan string
 }
 
 // stored is the configuration of an embedded store of a test's own.
@@ -69,6 +69,10 @@ func ownConfig(change map[string]any) string {
 			when("reader", "roles", "notes/list", "crm/read", "desk/read"),
 			when("writer", "roles", "*/write"),
 			when("listener", "roles", "*/listen"),
+			map[string]any{
+				"name": "asked", "when": []any{map[string]any{"claim": "roles", "values": []string{"asked"}}},
+				"allow": []any{map[string]any{"permission": "client.sampling"}},
+			},
 			when("sales", "teams", "crm/team"),
 		},
 	}
@@ -95,17 +99,22 @@ func startNode(t testing.TB, store string, change map[string]any) (n *node, end 
 		t.Fatal(err)
 	}
 	ctx, cancel := caddy.NewContext(base)
-	end = sync.OnceFunc(cancel)
-	t.Cleanup(end)
 	loaded, err := ctx.App("mcp_gateway")
 	if err != nil {
 		t.Fatal(err)
 	}
+	end = sync.OnceFunc(func() {
+		cancel()
+		if err := loaded.(*App).Cleanup(); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(end)
 	h, err := ctx.LoadModuleByID("http.handlers.mcp_auth", json.RawMessage(ownConfig(change)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	n = &node{t: t, app: loaded.(*App), handler: h.(*Handler), streams: make(chan *http.Request, 100)}
+	n = &node{t: t, app: loaded.(*App), handler: h.(*Handler), said: make(chan string)}
 	if err := n.app.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -138,10 +147,14 @@ func (n *node) serve(w http.ResponseWriter, r *http.Request) error {
 	if tool == "listen" {
 		w.Header().Set("Content-Type", "text/event-stream")
 		w.WriteHeader(http.StatusOK)
-		_ = http.NewResponseController(w).Flush()
-		n.streams <- r
-		<-r.Context().Done()
-		return nil
+		for _ = http.NewResponseController(w).Flush(); ; _ = http.NewResponseController(w).Flush() {
+			select {
+			case message := <-n.said:
+				_, _ = fmt.Fprintf(w, "data: %s\n\n", message)
+			case <-r.Context().Done():
+				return nil
+			}
+		}
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_, err := fmt.Fprint(w, `{"jsonrpc":"2.0","id":1,"result":{"content":[]}}`)
@@ -421,7 +434,9 @@ func TestStandingOfRecord(t *testing.T) {
 	n.team("support", "alice@example.com")
 	n.assign("alice@example.com", "reader", "")
 	fine := map[string]string{"notes/list": "received", "crm/read": "received"}
-	all := func(reason string) map[string]string { return map[string]string{"notes/list": reason, "crm/read": reason} }
+	all := func(reason string) map[string]string {
+		return map[string]string{"notes/list": reason, "crm/read": reason}
+	}
 	for name, tc := range map[string]struct {
 		scopes string
 		change func(r *catalogue.Record)
