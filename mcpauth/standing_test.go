@@ -183,6 +183,9 @@ func (n *node) ask(token, object string) (string, *http.Response) {
 	if err != nil {
 		n.t.Fatal(err)
 	}
+	if len(n.errs) > 0 {
+		<-n.errs // there is not room for many
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	reason := reasonOf(string(body))
