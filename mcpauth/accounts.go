@@ -52,6 +52,7 @@ func (a *App) provisionAccounts(ctx caddy.Context) error {
 		return fmt.Errorf("tokens: %w", err)
 	}
 	a.Check("signing_keys", a.issuer.Ready)
+	a.Check("accounts", a.store.live.Ready)
 	if a.Accounts == nil {
 		return nil
 	}

@@ -43,6 +43,8 @@ type answer struct {
 	renewal *renewal
 	// watched is told when the token of a stream is revoked.
 	watched *revocation.Watch
+	// abiding is told when what is known of its holder changes.
+	abiding *abiding
 	// over is whether the stream was ended by us.
 	over atomic.Bool
 }
@@ -135,6 +137,7 @@ func (a *answer) WriteHeader(status int) {
 		}
 		a.renew()
 		a.watch()
+		a.abide()
 	case whole:
 		if n, err := strconv.Atoi(header.Get("Content-Length")); err == nil && n <= a.limit {
 			a.body = make([]byte, 0, n)
@@ -323,6 +326,7 @@ func (a *answer) stop() {
 	}
 	a.renewal.stop()
 	a.watched.Close()
+	a.abiding.close()
 }
 
 // fail answers for a server whose answer cannot be judged.

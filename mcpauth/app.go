@@ -26,7 +26,6 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/catalogue"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/issue"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/login"
-	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/scope"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
 )
 
@@ -147,7 +146,6 @@ type TaskLimits struct {
 type shared struct {
 	sessions *state.Sessions
 	tasks    *state.Tasks
-	usage    *scope.Usage
 	secret   *seal.Secret
 	// cursors is the secret's box for them.
 	cursors *seal.Box
@@ -160,9 +158,6 @@ type shared struct {
 func newShared(sessions state.Limits, tasks state.TaskLimits) (*shared, error) {
 	s := &shared{sessions: state.NewSessions(sessions), tasks: state.NewTasks(tasks), secret: seal.NewSecret()}
 	var err error
-	if s.usage, err = scope.NewUsage(0); err != nil {
-		return nil, err
-	}
 	s.cursors, err = s.secret.Box("cursor")
 	return s, err
 }
@@ -261,6 +256,9 @@ func (a *App) Start() error {
 	if err := a.store.start(); err != nil {
 		return err
 	}
+	if a.issuer != nil {
+		a.store.startLive()
+	}
 	a.Ready()
 	return nil
 }
@@ -274,6 +272,7 @@ func (a *App) Handle(ctx context.Context, _ caddy.Event) error {
 	a.shared.sessions.SetLimits(a.Sessions.limits())
 	a.shared.tasks.SetLimits(a.Tasks.limits())
 	a.store.revocations.SetAllowStale(time.Duration(a.AllowStale))
+	a.store.live.SetAllowStale(time.Duration(a.AllowStale))
 	if a.sealing {
 		a.loadSecret(ctx)
 	}

@@ -316,7 +316,7 @@ func (i *Inquiry) helpful(asked *composed, v ruling) []string {
 		if v.last == nil || len(scopes) > most {
 			return nil
 		}
-		if at.principal.vouched {
+		if at.principal.scopeless() {
 			return nil
 		}
 		more := at.principal.missingScopes([]policy.Question{*v.last})

@@ -147,6 +147,7 @@ func TestExplainErrors(t *testing.T) {
 
 // TestInquiryLeavesNoTrace: what is asked is not counted, and shared principals stay as they are.
 func TestInquiryLeavesNoTrace(t *testing.T) {
+	t.Setenv("XDG_DATA_HOME", t.TempDir()) // what is counted is kept
 	h := provisioned(t, gateConfig(nil))
 	raw := tokenOf(t, "reader", map[string]any{"jti": "counted", "scopes": map[string]any{"usage_limits": map[string]any{"requests_per_hour": 1}}})
 	for range 3 {

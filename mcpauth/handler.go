@@ -19,9 +19,9 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/steady"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/catalogue"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/live"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/policy"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/revocation"
-	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/scope"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
 )
 
@@ -133,13 +133,16 @@ type Handler struct {
 	policy    *policy.Policy
 	verifier  *token.Verifier
 	tokens    *token.Cache[*Principal]
-	usage     *scope.Usage
+	store     state.Store
 	tasks     *state.Tasks
 
 	revocations *revocation.Set
-	// uses counts those of API tokens of the issuer own, the gateway itself.
+	// uses counts those of API tokens of the gateway's own.
 	uses *catalogue.Usage
-	own  string
+	// own is the issuer of the gateway's own tokens, if it is one of the issuers, and
+	// live what is known of those who hold them.
+	own  *token.Issuer
+	live *live.Cache
 	// running is the configuration that runs, generation that of this one.
 	running    *atomic.Pointer[running]
 	generation uint64
@@ -204,6 +207,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 			return fmt.Errorf("issuer %s: %w", issuer.Issuer, err)
 		}
 	}
+	if err := h.provisionOwn(app); err != nil {
+		return err
+	}
 	if err := h.provisionIdentity(); err != nil {
 		return err
 	}
@@ -213,12 +219,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.tokens = token.NewCache[*Principal](h.TokenCache)
 	app.Check("keys", h.verifier.Ready)
 	h.verifier.Environment = app.Environment
-	h.usage, h.tasks = app.shared.usage, app.shared.tasks
+	h.store, h.tasks = app.Store(), app.shared.tasks
 	h.revocations = app.Revocations()
 	h.uses = app.store.uses
-	if app.issuer != nil {
-		h.own = app.issuer.Name()
-	}
 	for _, e := range h.endpoints {
 		e.cursors = app.shared.cursors
 	}
@@ -324,7 +327,7 @@ func (h *Handler) admit(call *Call, w http.ResponseWriter, r *http.Request) (ans
 		return false, refusal
 	}
 	// What was refused does not count.
-	return false, call.beyond(call.Principal.Scope.Take(h.usage, now), call.ID())
+	return false, call.beyond(h.count(r.Context(), call.Principal), call.ID())
 }
 
 // decide decides on what a principal asks for. Whoever only wants to know asks here

@@ -209,7 +209,7 @@ func TestNotBelievedForLonger(t *testing.T) {
 	}
 }
 
-const progress = "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{\"progressToken\":1,\"progress\":1}}\n\n"
+const progressEvent = "data: " + progress + "\n\n"
 
 // TestIntrospectedStream: an open stream goes on for as long as the issuer says that its
 // token is active, and ends, as a stream does that has nothing more to say, when it does
@@ -268,7 +268,7 @@ func TestIntrospectedStream(t *testing.T) {
 					case <-tick.C:
 					}
 					if !tc.silent || o.times.Load() == 1 {
-						_, _ = io.WriteString(w, progress)
+						_, _ = io.WriteString(w, progressEvent)
 						_ = http.NewResponseController(w).Flush()
 					}
 				}

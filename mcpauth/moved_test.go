@@ -80,7 +80,7 @@ func TestClockMovedOverStreams(t *testing.T) {
 				defer close(ended)
 				w.Header().Set("Content-Type", "text/event-stream")
 				for {
-					_, _ = io.WriteString(w, progress)
+					_, _ = io.WriteString(w, progressEvent)
 					_ = http.NewResponseController(w).Flush()
 					select {
 					case <-next:

@@ -14,7 +14,6 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/internal/jsonrpc"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
-	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/issue"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/policy"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/revocation"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/scope"
@@ -36,11 +35,14 @@ type Principal struct {
 	// revocable is what the token can be revoked by.
 	revocable revocation.Token
 
+	// standing is what the gateway knows of the holder of one of its own tokens, nil
+	// for everybody else.
+	standing *standing
+
 	policy *policy.Policy
 	set    policy.RoleSet
-	// vouched is whether it has no token, api whether that is an API token of the
-	// gateway's own.
-	vouched, api bool
+	// vouched is whether it has no token.
+	vouched bool
 	// What is asked of nearly every answer: whether a list needs a filter, and
 	// whether the server may ask the client for anything that it can.
 	seesAll [jsonrpc.Tasks + 1]bool
@@ -56,7 +58,12 @@ func (p *Principal) Owner() state.Owner {
 }
 
 func (h *Handler) newPrincipal(claims *token.Claims, server string) *Principal {
-	set := h.policy.RolesOf(values(claims), claims.Scopes, sees(claims))
+	return h.newMember(claims, nil, server)
+}
+
+// newMember makes a principal whose claims have other values in some of its teams.
+func (h *Handler) newMember(claims *token.Claims, inTeams map[string]func(string) []string, server string) *Principal {
+	set := h.policy.RolesOfMember(values(claims), inTeams, claims.Scopes, sees(claims))
 	p := &Principal{Claims: claims, Roles: h.policy.RoleNamesOn(set, server), Identity: make(http.Header), revocable: Revocable(claims), policy: h.policy, set: set}
 	for name, value := range map[string]string{
 		"Subject":   p.Subject,
@@ -68,8 +75,6 @@ func (h *Handler) newPrincipal(claims *token.Claims, server string) *Principal {
 			p.Identity[IdentityPrefix+name] = []string{mcp.EncodeHeader(value)}
 		}
 	}
-	use, _ := claims.Lookup("token_use")
-	p.api = h.own != "" && claims.Issuer == h.own && use == issue.UseAPI
 	p.prepare(server)
 	return p
 }
@@ -189,7 +194,10 @@ const retryKeys = 5 * time.Second
 // holder finds out who holds a token.
 func (h *Handler) holder(ctx context.Context, raw string, e *endpoint, now time.Time) (*Principal, *Refusal) {
 	if p, ok := h.tokens.Get(raw, e.server, now); ok {
-		return p, nil
+		if p.standing.current(now) {
+			return p, nil
+		}
+		return h.holderOfOwn(ctx, raw, p.standing.token, e, now)
 	}
 	claims, err := h.verifier.Verify(ctx, raw, now, e.audiences)
 	if err != nil {
@@ -203,6 +211,9 @@ func (h *Handler) holder(ctx context.Context, raw string, e *endpoint, now time.
 		refusal := refuse(http.StatusUnauthorized, mcp.CodeUnauthorized, string(reason), reason.Description())
 		refusal.challenge = e.challenge("invalid_token", reason.Description(), h.ScopesSupported)
 		return nil, refusal
+	}
+	if h.isOwn(claims) {
+		return h.holderOfOwn(ctx, raw, claims, e, now)
 	}
 	p := h.newPrincipal(claims, e.server)
 	h.tokens.Add(raw, e.server, claims, p)

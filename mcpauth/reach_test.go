@@ -89,6 +89,7 @@ func TestTokenScope(t *testing.T) {
 // TestUsageLimits: what a token may do per hour is counted by its id, and what was
 // refused does not count.
 func TestUsageLimits(t *testing.T) {
+	t.Setenv("XDG_DATA_HOME", t.TempDir()) // what is counted is kept
 	g := newGate(t, nil, func(w http.ResponseWriter, _ *http.Request) error {
 		w.Header().Set("Content-Type", "application/json")
 		_, err := io.WriteString(w, `{"jsonrpc":"2.0","id":1,"result":{}}`)

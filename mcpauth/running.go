@@ -59,7 +59,8 @@ func (c *Call) refresh() bool {
 	}
 	now := c.handler.running.Load()
 	if now == nil || now.generation <= c.generation {
-		return !c.Principal.overdue(steady.Now()) || c.handler.rejudge(c)
+		fresh := !c.Principal.overdue(steady.Now()) && c.Principal.standing.current(steady.Now())
+		return fresh || c.handler.rejudge(c)
 	}
 	if h := now.handlers[c.endpoint.id]; h == nil || !h.rejudge(c) {
 		return false

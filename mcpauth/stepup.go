@@ -29,7 +29,7 @@ func (c *Call) mayServer(perm mcp.Permission) bool {
 // "recommended approach").
 func (c *Call) stepUp() []string {
 	p := c.Principal
-	if p.vouched {
+	if p.scopeless() {
 		return nil
 	}
 	asked, ok := c.wants()

@@ -12,6 +12,7 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state/embedded"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/catalogue"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/live"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/revocation"
 )
 
@@ -30,9 +31,14 @@ type sharedStore struct {
 	revocations *revocation.Set
 	// uses are those of API tokens, counted for as long as the store is open.
 	uses *catalogue.Usage
+	// live is what the store says of those who hold the gateway's own tokens. It is
+	// followed from when there first are such tokens.
+	live *live.Cache
 
 	mu      sync.Mutex
 	open    bool
+	lively  bool
+	ctx     context.Context
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 }
@@ -59,8 +65,9 @@ func (a *App) takeStore(ctx caddy.Context) error {
 	}
 	key := module.Key()
 	value, _, err := stores.LoadOrNew(key, func() (caddy.Destructor, error) {
-		store := module.NewStore()
-		return &sharedStore{store: store, revocations: revocation.New(store), uses: catalogue.NewUsage(store)}, nil
+		known := live.New(module.NewStore())
+		store := known.Store()
+		return &sharedStore{store: store, revocations: revocation.New(store), uses: catalogue.NewUsage(store), live: known}, nil
 	})
 	if err != nil {
 		return err
@@ -95,12 +102,9 @@ func (s *sharedStore) start() error {
 		return err
 	}
 	s.open = true
-	ctx, s.cancel = context.WithCancel(context.Background())
-	// The logger is that of the configuration at the time.
-	s.running.Go(func() {
-		s.revocations.Run(ctx, func() *zap.Logger { return caddy.Log().Named("mcp_gateway") })
-	})
-	s.running.Go(func() { s.uses.Run(ctx, func() *zap.Logger { return caddy.Log().Named("mcp_gateway") }) })
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.running.Go(func() { s.revocations.Run(s.ctx, logNow) })
+	s.running.Go(func() { s.uses.Run(s.ctx, logNow) })
 	// Until they are known, requests are refused. A store that cannot be reached must
 	// not keep the configuration from being loaded, though.
 	select {
@@ -108,6 +112,30 @@ func (s *sharedStore) start() error {
 	case <-time.After(knownTimeout):
 	}
 	return nil
+}
+
+// logNow is the logger of the configuration at the time.
+func logNow() *zap.Logger { return caddy.Log().Named("mcp_gateway") }
+
+// startLive follows what the store says of those who hold the gateway's own tokens, unless
+// a configuration before has begun to. The store is open.
+func (s *sharedStore) startLive() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lively {
+		return
+	}
+	s.lively = true
+	s.running.Go(func() { s.live.Run(s.ctx, logNow) })
+	select {
+	case <-s.revocations.Known():
+	default:
+		return // there was a wait for the store already
+	}
+	select {
+	case <-s.live.Known():
+	case <-time.After(knownTimeout):
+	}
 }
 
 // Destruct closes the store when no configuration has it any more.

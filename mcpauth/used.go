@@ -17,7 +17,7 @@ import (
 // another handler has yet to answer.
 func (h *Handler) used(c *Call, r *http.Request, begun time.Time, status int, streamed bool) {
 	p := c.Principal
-	if p == nil || !p.api {
+	if p == nil || p.standing == nil || p.standing.record == nil {
 		return
 	}
 	use := catalogue.Use{ID: p.TokenID, Method: r.Method, Path: c.endpoint.path, Status: status, At: begun}

@@ -45,10 +45,13 @@ func (rs RoleSet) IsEmpty() bool {
 
 // held are all roles, those that hold in teams included.
 func (rs RoleSet) held() []uint64 {
-	if rs.view != nil {
-		return rs.view.held
+	switch {
+	case rs.view == nil:
+		return rs.bits
+	case rs.view.all != nil:
+		return rs.view.all
 	}
-	return rs.bits
+	return rs.view.held
 }
 
 // RolesOf returns the roles of a principal. values returns the values of one of
@@ -66,6 +69,29 @@ func (p *Policy) RolesOf(values func(claim string) []string, scopes []string, se
 		return RoleSet{}
 	}
 	return p.roleSet(p.rolesHolding(p.holding(values, scopes)), p.see(sees))
+}
+
+// RolesOfMember is [Policy.RolesOf] for a principal of whom more is true in some of its
+// teams than elsewhere: inTeams returns, by the id of a team, the values of the claims
+// there. A role that the principal has by them counts for what belongs to that team, as
+// far as the principal is of the team and the role holds there. In teams that own
+// nothing it has no meaning.
+func (p *Policy) RolesOfMember(values func(claim string) []string, inTeams map[string]func(claim string) []string, scopes []string, sees func(Audience) bool) RoleSet {
+	if p == nil {
+		return RoleSet{}
+	}
+	seen := p.see(sees)
+	for id, team := range p.teams.ids {
+		there, ok := inTeams[team]
+		if !ok || seen.teams == nil || seen.teams[id/64]>>(id%64)&1 == 0 {
+			continue
+		}
+		if seen.own == nil {
+			seen.own = make([][]uint64, len(p.teams.ids))
+		}
+		seen.own[id] = p.rolesHolding(p.holding(there, scopes))
+	}
+	return p.roleSet(p.rolesHolding(p.holding(values, scopes)), seen)
 }
 
 // rolesHolding returns the roles all of whose conditions hold.

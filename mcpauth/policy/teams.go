@@ -155,6 +155,10 @@ type view struct {
 	// held are all roles of the principal, teams its teams; there are teams only if
 	// some of the roles hold in teams only.
 	held, teams []uint64
+	// own are, by team, the roles that the principal has there and maybe nowhere else,
+	// and all these and the others together; nil when there are none of them.
+	own [][]uint64
+	all []uint64
 	// blind are the audiences that the principal is not of.
 	blind []uint64
 }
@@ -204,9 +208,19 @@ func (p *Policy) roleSet(holding []uint64, seen view) RoleSet {
 		rs.bits[i] = holding[i] & p.teams.global[i]
 		held[i] = holding[i] & (p.teams.global[i] | inSome)
 		inTeams = inTeams || held[i] != rs.bits[i]
+		for _, own := range seen.own {
+			if own == nil {
+				continue
+			}
+			if seen.all == nil {
+				seen.all = make([]uint64, p.words)
+			}
+			seen.all[i] |= held[i] | own[i]&(p.teams.global[i]|inSome)
+			inTeams = inTeams || seen.all[i] != rs.bits[i]
+		}
 	}
 	if !inTeams {
-		seen.teams = nil
+		seen.teams, seen.own, seen.all = nil, nil, nil
 	}
 	if inTeams || seen.blind != nil {
 		seen.held = held
@@ -231,8 +245,10 @@ type teamRoles struct {
 	// wanted is the role whose team is looked for, first that team; -1 for none.
 	wanted, first int
 	inline        [maxInline]uint64
-	// large is used instead when there are more.
-	large []uint64
+	// own gathers the roles that the principal has in the teams that are found.
+	own [maxInline]uint64
+	// large and largeOwn are used instead when there are more.
+	large, largeOwn []uint64
 }
 
 // roles are the bits that are asked for.
@@ -246,6 +262,14 @@ func (q *question) roles() []uint64 {
 	return q.team.inline[:len(q.held)]
 }
 
+// ownRoles are those that the principal has in the teams that were found.
+func (q *question) ownRoles() []uint64 {
+	if q.team.largeOwn != nil {
+		return q.team.largeOwn
+	}
+	return q.team.own[:len(q.held)]
+}
+
 // enter has the question ask for the roles that hold for its object.
 func (q *question) enter(deny bool) {
 	side := no
@@ -257,20 +281,21 @@ func (q *question) enter(deny bool) {
 		return
 	}
 	if len(q.held) > maxInline && q.team.large == nil {
-		q.team.large = make([]uint64, len(q.held))
+		q.team.large, q.team.largeOwn = make([]uint64, len(q.held)), make([]uint64, len(q.held))
 	}
 	q.team.wanted, q.team.first = -1, -1
 	q.team.asked = true
 	clear(q.roles())
+	clear(q.ownRoles())
 	q.lookUp(deny)
 	q.team.side, q.team.asked = side, true
 	teams := &q.policy.teams
-	active := q.roles()
+	active, own := q.roles(), q.ownRoles()
 	for i := range active {
 		if q.team.found {
 			active[i] |= teams.inAny[i]
 		}
-		active[i] = q.held[i] | active[i]&q.view.held[i]
+		active[i] = q.held[i] | active[i]&q.view.held[i] | (active[i]|teams.global[i])&own[i]
 	}
 }
 
@@ -298,14 +323,15 @@ func (q *question) gather(found roleMask) {
 		for ; common != 0; common &= common - 1 {
 			team := w.index*64 + bits.TrailingZeros64(common)
 			roles := teams.inTeam[team]
+			var own []uint64
+			if q.view.own != nil {
+				own = q.view.own[team]
+			}
 			if role := q.team.wanted; role >= 0 {
-				if (q.team.first < 0 || team < q.team.first) &&
-					(teams.inAny[role/64]>>(role%64)&1 == 1 || roles != nil && roles[role/64]>>(role%64)&1 == 1) {
+				if (q.team.first < 0 || team < q.team.first) && (hasBit(own, role) ||
+					hasBit(q.view.held, role) && (hasBit(teams.inAny, role) || hasBit(roles, role))) {
 					q.team.first = team
 				}
-				continue
-			}
-			if roles == nil {
 				continue
 			}
 			q.team.asked = true
@@ -314,14 +340,20 @@ func (q *question) gather(found roleMask) {
 			for i, word := range roles {
 				into[i] |= word
 			}
+			for i, word := range own {
+				q.ownRoles()[i] |= word
+			}
 		}
 	}
 }
 
+// hasBit reports whether a set, which may be nil, has a role.
+func hasBit(set []uint64, role int) bool { return set != nil && set[role/64]>>(role%64)&1 == 1 }
+
 // teamOf returns the team in which the role of a rule, which decided the question,
 // holds for its object.
 func (p *Policy) teamOf(q *question, r *Rule) string {
-	if q.view == nil || q.view.teams == nil || p.teams.global[r.role/64]>>(r.role%64)&1 == 1 {
+	if q.view == nil || q.view.teams == nil || hasBit(q.held, r.role) {
 		return ""
 	}
 	q.team.wanted, q.team.first = r.role, -1

@@ -38,35 +38,15 @@ func (s *Set) update(u state.Update, logger func() *zap.Logger) {
 			logger().Error("revocations cannot be kept", zap.Error(err))
 		}
 	}
-	if u.Err != nil {
-		s.cause.Store(&u.Err)
+	if !u.Current.IsZero() {
+		s.lag.Store(int64(now.Sub(u.Current)))
+	}
+	cut, back := s.fresh.Told(u)
+	if cut {
 		logger().Error("the store of revocations is cut off; requests are denied, unless allow_stale says otherwise, until it is back", zap.Error(u.Err))
 	}
-	if u.Current.IsZero() {
-		return
-	}
-	s.lag.Store(int64(now.Sub(u.Current)))
-	s.alone.Store(u.Alone)
-	s.reached(u.Current)
-	if s.cause.Swap(nil) != nil {
+	if back {
 		logger().Info("the store of revocations is back, and all that was revoked is known", zap.Int("revocations", s.Status(now).Revocations))
-	}
-}
-
-// reached notes that all is known that was revoked before a moment.
-func (s *Set) reached(at time.Time) {
-	now := int64(at.Sub(s.begin))
-	for {
-		current := s.current.Load()
-		if current >= now {
-			return
-		}
-		if s.current.CompareAndSwap(current, now) {
-			if current == never {
-				close(s.known)
-			}
-			return
-		}
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"hash/maphash"
-	"math"
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
@@ -77,15 +76,12 @@ var verdicts = [...]Verdict{
 
 const (
 	// Grace is for how long nothing may be heard from the store before it is taken to
-	// be cut off. Stores are heard several times a second.
-	Grace = time.Second
+	// be cut off.
+	Grace = state.Grace
 	// MaxRevocations bounds the set, at 48 bytes or so each. With more, what is not
 	// found is Unknown.
 	MaxRevocations = 10_000_000
 )
-
-// never is the state of a set that has heard nothing yet.
-const never = math.MinInt64
 
 // Set is a set of revocations that follows a store. It is safe for concurrent use.
 //
@@ -99,39 +95,32 @@ type Set struct {
 	// every stands for every issuer, where the hash of one is.
 	every uint64
 
-	// begin is what the times below count from, in nanoseconds, by a clock that
-	// nobody can put back. Current is up to when all is known, Stale how long it may
-	// be ago.
-	begin          time.Time
-	current, stale atomic.Int64
-	lag            atomic.Int64
-	// alone is whether nobody else writes to the store, full whether the set is.
-	alone, full atomic.Bool
-	cause       atomic.Pointer[error]
-	known       chan struct{}
+	// fresh says whether the store is cut off.
+	fresh *state.Freshness
+	lag   atomic.Int64
+	// full is whether the set is.
+	full atomic.Bool
 
 	watches watches
 }
 
 // New returns the set of a store's revocations, which knows nothing before Run.
 func New(store state.Store) *Set {
-	s := &Set{store: store, issuer: maphash.MakeSeed(), every: rand.Uint64(), begin: time.Now(), known: make(chan struct{})} // #nosec G404 -- no secret
+	s := &Set{store: store, issuer: maphash.MakeSeed(), every: rand.Uint64(), fresh: state.NewFreshness(time.Now())} // #nosec G404 -- no secret
 	for kind := range s.seeds {
 		s.seeds[kind] = [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
 		s.tables[kind].init()
 	}
-	s.current.Store(never)
-	s.SetAllowStale(0)
 	return s
 }
 
 // Known is closed when all was read for the first time that had been revoked.
-func (s *Set) Known() <-chan struct{} { return s.known }
+func (s *Set) Known() <-chan struct{} { return s.fresh.Known() }
 
 // SetAllowStale says for how long tokens are judged by what is known although the store
 // is cut off. 0 is not at all: they are Unknown after the Grace.
 func (s *Set) SetAllowStale(allow time.Duration) {
-	s.stale.Store(int64(max(allow, Grace)))
+	s.fresh.SetAllowStale(allow)
 }
 
 // Check returns what is known about a token. It neither waits nor allocates, however
@@ -147,9 +136,7 @@ func (s *Set) Check(t *Token, now time.Time) Verdict {
 }
 
 func (s *Set) isStale(now time.Time) bool {
-	current := s.current.Load()
-	old := int64(now.Sub(s.begin))-current > s.stale.Load() && !s.alone.Load()
-	return current == never || old || s.full.Load()
+	return s.fresh.IsStale(now) || s.full.Load()
 }
 
 func (s *Set) find(t *Token, now time.Time) Verdict {
@@ -270,12 +257,8 @@ func (s *Set) Status(now time.Time) Status {
 	for i := range s.tables {
 		status.Revocations += s.tables[i].len()
 	}
-	if current := s.current.Load(); current != never {
-		status.Loaded, status.Age = true, max(now.Sub(s.begin)-time.Duration(current), 0)
-	}
-	if err := s.cause.Load(); err != nil {
-		status.Err = *err
-	}
+	status.Age, status.Loaded = s.fresh.Age(now)
+	status.Err = s.fresh.Err()
 	return status
 }
 
@@ -284,8 +267,8 @@ func (s *Set) Ready(now time.Time) error {
 	if !s.isStale(now) {
 		return nil
 	}
-	if err := s.cause.Load(); err != nil {
-		return *err
+	if err := s.fresh.Err(); err != nil {
+		return err
 	}
 	return errNotLoaded
 }

@@ -23,8 +23,8 @@ var (
 // known returns a set that knows all there is.
 func known() *Set {
 	s := New(nil)
-	s.begin = now
-	s.reached(now)
+	s.fresh = state.NewFreshness(now)
+	s.fresh.Told(state.Update{Current: now})
 	return s
 }
 

@@ -53,7 +53,7 @@ func ParseBlock(entry string) (netip.Prefix, bool) {
 // not known, which is the zero Addr, is allowed only to a token that is not bound to
 // addresses.
 func (s *Scope) AllowsAddress(addr netip.Addr) bool {
-	if s == nil {
+	if s == nil || !s.alsoAddress(addr) {
 		return false
 	}
 	if len(s.addresses) == 0 {

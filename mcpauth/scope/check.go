@@ -56,7 +56,6 @@ var (
 	refusedTime       = &Refusal{Status: http.StatusForbidden, Reason: ReasonTime, Cause: CauseTime}
 	refusedPermission = &Refusal{Status: http.StatusForbidden, Reason: ReasonForbidden, Cause: CausePermission}
 	refusedOAuth      = &Refusal{Status: http.StatusForbidden, Reason: ReasonInsufficient, Cause: CauseOAuth}
-	refusedUncounted  = &Refusal{Status: http.StatusServiceUnavailable, Reason: ReasonUncounted, Cause: CauseUncounted}
 )
 
 // Request is what is asked of a token.
@@ -76,23 +75,17 @@ type Request struct {
 	Now time.Time
 	// Need is all that the request needs, mcp.ServersUse at least.
 	Need Permissions
-	// Usage counts requests. It is used only for a token with limits, which is
-	// refused without one.
-	Usage *Usage
 }
 
 // Check answers a request: nil when the token reaches that far. What is looked for,
 // and in which order, is fixed (behaviour.md section 2.1): [Scope.Reach], then
-// [Scope.Permit], then [Scope.Take], so that a request counts only if nothing else
-// is against it.
+// [Scope.Permit]. Then it is counted, if it has to be, see [Scope.Usage]: only if
+// nothing else is against it.
 func (s *Scope) Check(q *Request) *Refusal {
 	if refusal := s.Reach(q); refusal != nil {
 		return refusal
 	}
-	if refusal := s.Permit(q.Need); refusal != nil {
-		return refusal
-	}
-	return s.Take(q.Usage, q.Now)
+	return s.Permit(q.Need)
 }
 
 // Reach is the first part of [Scope.Check], for which the body of a request need not
@@ -129,22 +122,4 @@ func (s *Scope) Permit(need Permissions) *Refusal {
 // Permits reports whether [Scope.Permit] has nothing against it.
 func (s *Scope) Permits(need Permissions) bool {
 	return s != nil && (s.permissions & s.granted).Has(need)
-}
-
-// Take is the last part of [Scope.Check]: it counts the request, if there is room
-// for it. What cannot be counted is refused.
-func (s *Scope) Take(u *Usage, now time.Time) *Refusal {
-	if s == nil {
-		return refusedUncounted
-	}
-	if s.limits.none() {
-		return nil
-	}
-	if u == nil {
-		return refusedUncounted
-	}
-	if ok, again := u.Take(s.key, s.limits, now); !ok {
-		return &Refusal{Status: http.StatusTooManyRequests, Reason: ReasonUsage, Cause: CauseUsage, RetryAfter: again}
-	}
-	return nil
 }

@@ -22,7 +22,6 @@ func TestOrder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	usage := newUsage(t, 0)
 	q := &Request{
 		Server: "tickets", Visibility: Team, Team: "b", Subject: "ann", ClientIP: netip.MustParseAddr("198.51.100.1"),
 		Now: noon.Add(-6 * time.Hour), Need: Of(mcp.PromptsRead),
@@ -32,9 +31,6 @@ func TestOrder(t *testing.T) {
 		refusal := s.Check(q)
 		if refusal == nil || refusal.Status != status || refusal.Reason != reason || refusal.Cause != cause {
 			t.Fatalf("got %+v, want %d %s %s", refusal, status, reason, cause)
-		}
-		if (refusal.RetryAfter > 0) != (status == 429) {
-			t.Errorf("%s: retry after %v", cause, refusal.RetryAfter)
 		}
 	}
 	step(403, "forbidden_scope", "scope_visibility")
@@ -49,19 +45,25 @@ func TestOrder(t *testing.T) {
 	q.Need = Of(mcp.ToolsExecute)
 	step(403, "insufficient_scope", "scope_oauth")
 	q.Need = Of(mcp.ToolsRead)
-	step(503, "usage_unavailable", "scope_uncounted") // W-07: what cannot be counted is refused
-	q.Usage = usage
 	if refusal := s.Check(q); refusal != nil {
 		t.Fatalf("%+v", refusal)
 	}
-	step(429, "usage_exceeded", "scope_usage")
+	// And then it is counted.
+	if key, limits, ok := s.Usage(); !ok || key != UsageKey("https://a", "1") || limits != (Limits{PerHour: 1}) {
+		t.Errorf("%v, %v, %v", key, limits, ok)
+	}
+	if f := Exceeded(time.Minute); f.Status != 429 || f.Reason != "usage_exceeded" || f.Cause != "scope_usage" || f.RetryAfter != time.Minute {
+		t.Errorf("%+v", f)
+	}
+	if f := Uncounted(); f.Status != 503 || f.Reason != "usage_unavailable" || f.Cause != "scope_uncounted" {
+		t.Errorf("%+v", f)
+	}
 }
 
 // An administrator's token sees everything, and is bound all the same (section 2.1).
 func TestAdministratorIsBound(t *testing.T) {
 	s := parse(t, `{"is_admin":true,"teams":null,"jti":"1","scopes":{"server_id":"warehouse","permissions":["tools.read"],"ip_restrictions":["192.0.2.1"],
 		"time_restrictions":{"weekdays_only":true},"usage_limits":{"requests_per_hour":1}}}`, Config{})
-	usage := newUsage(t, 0)
 	for cause, change := range map[Cause]func(*Request){
 		CauseServer:     func(q *Request) { q.Server = "tickets" },
 		CauseAddress:    func(q *Request) { q.ClientIP = netip.Addr{} },
@@ -70,15 +72,15 @@ func TestAdministratorIsBound(t *testing.T) {
 		CauseVisibility: func(q *Request) { q.Visibility, q.Owner = Private, "bob" },
 	} {
 		q := request()
-		q.Visibility, q.Team, q.Usage = Team, "any", usage
+		q.Visibility, q.Team = Team, "any"
 		change(q)
 		if refusal := s.Check(q); refusal == nil || refusal.Cause != cause {
 			t.Errorf("%s: %+v", cause, refusal)
 		}
 	}
 	q := request()
-	q.Visibility, q.Team, q.Usage = Team, "any", usage
-	if refusal := s.Check(q); refusal != nil { // none of the refused ones was counted
+	q.Visibility, q.Team = Team, "any"
+	if refusal := s.Check(q); refusal != nil {
 		t.Errorf("%+v", refusal)
 	}
 }
@@ -96,9 +98,7 @@ func TestCheckDoesNotAllocate(t *testing.T) {
 	plain := parse(t, `{}`, Config{})
 	bound := parse(t, `{"iss":"https://a","jti":"1","teams":["a","b"],"scopes":{"server_id":"warehouse","permissions":["tools.*"],"ip_restrictions":["10.0.0.0/8","192.0.2.0/24"],
 		"time_restrictions":{"start_time":"09:00","end_time":"17:00","timezone":"Europe/Berlin"},"usage_limits":{"requests_per_hour":1000000}}}`, Config{})
-	usage := newUsage(t, 0)
 	q := request()
-	q.Usage = usage
 	for name, s := range map[string]*Scope{"unrestricted": plain, "restricted": bound} {
 		if got := testing.AllocsPerRun(100, func() {
 			if refusal := s.Check(q); refusal != nil {

@@ -39,6 +39,8 @@ type Scope struct {
 	window      *window
 	limits      Limits
 	key         Key
+	// also is what bounds it beside the claims, see [Scope.Within].
+	also *Scope
 }
 
 // Admin reports whether the token says that its owner is an administrator, and,
@@ -65,12 +67,14 @@ func (s *Scope) Teams() []string {
 
 // ServerScoped reports whether the token is bound to one server. It then reaches
 // neither the routes of administrators nor those that manage tokens.
-func (s *Scope) ServerScoped() bool { return s == nil || s.server != "" }
+func (s *Scope) ServerScoped() bool {
+	return s == nil || s.server != "" || s.also != nil && s.also.server != ""
+}
 
 // AllowsServer reports whether the token may be used with the server of that name,
 // which must be the very one that it is bound to, byte for byte.
 func (s *Scope) AllowsServer(name string) bool {
-	return s != nil && (s.server == "" || s.server == name)
+	return s != nil && (s.server == "" || s.server == name) && s.alsoServer(name)
 }
 
 // Limits are how often the token may be used.

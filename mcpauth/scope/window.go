@@ -151,7 +151,7 @@ func weekdays(value any) (uint8, bool) {
 
 // AllowsTime reports whether the token may be used at a time.
 func (s *Scope) AllowsTime(now time.Time) bool {
-	return s != nil && (s.window == nil || s.window.includes(now))
+	return s != nil && (s.window == nil || s.window.includes(now)) && s.alsoTime(now)
 }
 
 func (w *window) includes(now time.Time) bool {

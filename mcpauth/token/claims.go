@@ -59,6 +59,15 @@ func NewClaims(issuer, subject string, members map[string]any, reach *scope.Scop
 	return &Claims{Issuer: issuer, Subject: subject, Scope: reach, members: members}
 }
 
+// Bounded returns the claims as somebody else bounds them who knows more: with another
+// scope, and with members in place of those of the token. The members are those that
+// Lookup finds, and are not copied.
+func (c *Claims) Bounded(reach *scope.Scope, members map[string]any) *Claims {
+	bounded := *c
+	bounded.Scope, bounded.members = reach, members
+	return &bounded
+}
+
 // Deadline is the moment from which the token is refused: Expires and the
 // issuer's leeway. Streams that the token opened end then. It is the zero time where
 // there is no token.
