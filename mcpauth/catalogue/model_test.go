@@ -46,7 +46,7 @@ func TestModel(t *testing.T) {
 		email := emails[random.IntN(3)]
 		c := callers[email]
 		now := n.cat.now()
-		what := ""
+		var what string
 		switch op := random.IntN(10); {
 		case op < 3 || len(all) == 0:
 			m := &model{user: email, team: []string{"", "red", "blue"}[random.IntN(3)], name: names[random.IntN(3)], active: random.IntN(4) > 0}

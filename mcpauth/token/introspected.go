@@ -46,10 +46,12 @@ func isOpaque(raw string) bool {
 // isToken68 reports whether a text has the form of a bearer token (RFC 6750 section
 // 2.1).
 func isToken68(raw string) bool {
+	const others = "-._~+/"
 	text := strings.TrimRight(raw, "=")
-	return text != "" && !strings.ContainsFunc(text, func(r rune) bool {
-		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("-._~+/", r))
-	})
+	return text != "" && strings.IndexFunc(text, func(r rune) bool {
+		letter := 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9'
+		return !letter && !strings.ContainsRune(others, r)
+	}) < 0
 }
 
 // beginsLikeJWT reports whether the text before the first dot is a JSON object in

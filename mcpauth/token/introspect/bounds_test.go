@@ -241,8 +241,7 @@ func TestIssuerDown(t *testing.T) {
 	start := time.Now()
 	ask := func(i int, after time.Duration) (string, time.Duration) {
 		answer, err := c.Ask(t.Context(), fmt.Sprint("token-", i), start.Add(after))
-		var down *UnavailableError
-		if errors.As(err, &down) {
+		if down, ok := errors.AsType[*UnavailableError](err); ok {
 			return outcome(answer, err), down.RetryAfter
 		}
 		return outcome(answer, err), 0

@@ -75,11 +75,11 @@ func (c *Client) question(ctx context.Context, raw string, now time.Time) (map[s
 		return nil, fmt.Errorf("%s: %w", where, err)
 	}
 	defer resp.Body.Close()
-	switch status := resp.StatusCode; {
-	case status == http.StatusOK:
-	case status == http.StatusUnauthorized || status == http.StatusForbidden:
+	switch status := resp.StatusCode; status {
+	case http.StatusOK:
+	case http.StatusUnauthorized, http.StatusForbidden:
 		return nil, fmt.Errorf("%s: status %d: the issuer does not let the gateway ask; check client_id, client_secret and client_auth", where, status)
-	case status == http.StatusBadRequest:
+	case http.StatusBadRequest:
 		return nil, broken("%s: status %d", where, status)
 	default:
 		return nil, fmt.Errorf("%s: status %d", where, status)
