@@ -138,6 +138,10 @@ type Handler struct {
 	// running is the configuration that runs, generation that of this one.
 	running    *atomic.Pointer[running]
 	generation uint64
+	rejected   *atomic.Bool
+	// streams are all that are open, watches who wants to know of revocations.
+	streams *streams
+	watches *watches
 
 	// The sources of principals without a token, nil unless configured.
 	authenticated *voucher
@@ -215,7 +219,8 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	app.sealing = true
 	app.handlers = append(app.handlers, h)
-	h.running, h.generation = &app.shared.running, app.generation
+	h.running, h.generation, h.rejected = &app.shared.running, app.generation, &app.rejected
+	h.streams, h.watches = &app.shared.streams, &app.shared.watches
 	return nil
 }
 
