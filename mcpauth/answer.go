@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/metric"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/sse"
 )
 
@@ -331,6 +332,7 @@ func (a *answer) stop() {
 	}
 	if a.mode == stream && a.call.handler != nil {
 		a.call.handler.streams.leave(a)
+		metric.StreamEnded(a.cause())
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/caddyserver/certmagic"
 	"go.uber.org/zap"
 
+	"github.com/caddymcp/caddy-mcp-gateway/internal/metric"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/seal"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/account"
@@ -241,6 +242,11 @@ func (a *App) Provision(ctx caddy.Context) error {
 		return err
 	}
 
+	if registry := ctx.GetMetricsRegistry(); registry != nil {
+		if err := metric.Register(registry, gauges{}); err != nil {
+			return fmt.Errorf("metrics: %w", err)
+		}
+	}
 	events, err := ctx.App("events")
 	if err != nil {
 		return err
@@ -284,6 +290,7 @@ func (a *App) Handle(ctx context.Context, e caddy.Event) error {
 		return a.ending()
 	}
 	a.run()
+	a.observe()
 	a.shared.sessions.SetLimits(a.Sessions.limits())
 	a.shared.tasks.SetLimits(a.Tasks.limits())
 	a.store.revocations.SetAllowStale(time.Duration(a.AllowStale))
@@ -316,6 +323,7 @@ func (*App) Stop() error { return nil }
 func (a *App) Cleanup() error {
 	a.endAccounts()
 	if a.shared != nil {
+		a.unobserve()
 		a.end()
 	}
 	err := a.giveStore()

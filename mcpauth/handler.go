@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/metric"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/resource"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/policy"
@@ -215,7 +216,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.usage, h.tasks = app.shared.usage, app.shared.tasks
 	h.revocations = app.Revocations()
 	for _, e := range h.endpoints {
-		e.cursors = app.shared.cursors
+		e.cursors, e.requests = app.shared.cursors, metric.For(e.server)
 	}
 	app.sealing = true
 	app.handlers = append(app.handlers, h)
@@ -251,6 +252,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		call.Principal.show(repl)
 	}
 	repl.Map(call.placeholder)
+	if !answered {
+		call.count(r, refusal == nil)
+	}
 	if refusal != nil {
 		call.reason = refusal.Reason
 		h.log(r, call, refusal)

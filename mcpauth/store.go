@@ -9,6 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
+	"github.com/caddymcp/caddy-mcp-gateway/internal/metric"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state/embedded"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/revocation"
@@ -56,7 +57,7 @@ func (a *App) takeStore(ctx caddy.Context) error {
 	}
 	key := module.Key()
 	value, _, err := stores.LoadOrNew(key, func() (caddy.Destructor, error) {
-		store := module.NewStore()
+		store := metric.Store(module.NewStore())
 		return &sharedStore{store: store, revocations: revocation.New(store)}, nil
 	})
 	if err != nil {

@@ -214,7 +214,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 	}
 	// The ids of events of a session are remembered, 1,024 of 8 bytes each.
 	const slack = 10
-	enough := figures{before.goroutines + slack, before.heap + open*1024*8 + 2<<20 + *reloads*2<<10}
+	enough := figures{before.goroutines + slack, before.heap + open*1024*8 + 4<<20}
 	after := p.settled()
 	if after.goroutines > enough.goroutines || after.heap > enough.heap {
 		t.Errorf("before %+v, after %+v, which is more than %+v:\n%s", before, after, enough, p.ask("/debug/pprof/goroutine?debug=1"))
