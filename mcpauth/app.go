@@ -298,9 +298,7 @@ func (a *App) Handle(ctx context.Context, e caddy.Event) error {
 		a.loadSecret(ctx)
 	}
 	a.startAccounts()
-	if a.StreamDrain > 0 {
-		a.shared.streams.drain(a.generation, time.Duration(a.StreamDrain))
-	}
+	a.shared.streams.drain(a.generation, time.Duration(a.StreamDrain))
 	return nil
 }
 

@@ -21,7 +21,11 @@ import (
 type streams struct {
 	mu   sync.Mutex
 	open map[*answer]struct{}
-	// closed is whether no more of them may begin.
+	// running is the generation of the configuration that runs, over the time in which
+	// the streams of older ones end; 0 if they do not.
+	running uint64
+	over    time.Duration
+	// closed is whether no more may begin that listen.
 	closed bool
 }
 
@@ -35,11 +39,15 @@ var (
 // enter notes that a stream has begun. It has to leave.
 func (s *streams) enter(a *answer) {
 	s.mu.Lock()
-	closed := s.closed
+	closed := s.closed && a.listens
 	if s.open == nil {
 		s.open = make(map[*answer]struct{})
 	}
 	s.open[a] = struct{}{}
+	if s.old(a) {
+		// The old listener may accept a last connection after the reload.
+		s.endAfter(a, spread(1, s.over)[0])
+	}
 	s.mu.Unlock()
 	if closed {
 		a.end(errStopping)
@@ -57,20 +65,30 @@ func (s *streams) leave(a *answer) {
 }
 
 // drain ends the streams that listen and were opened before a generation, one after the
-// other in the given time. If all clients came back at once, that would be as much as
+// other in the given time, unless that is 0. If all clients came back at once, that would be as much as
 // they are. A stream whose end is set already keeps it: many reloads do not put it off.
 func (s *streams) drain(generation uint64, over time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.running, s.over = generation, over
 	var old []*answer
 	for a := range s.open {
-		if a.listens && a.generation < generation && a.drain == nil {
+		if s.old(a) {
 			old = append(old, a)
 		}
 	}
 	for i, at := range spread(len(old), over) {
-		old[i].drain = time.AfterFunc(at, func() { old[i].end(errDrained) })
+		s.endAfter(old[i], at)
 	}
+}
+
+// old reports whether the end of a stream has to be set.
+func (s *streams) old(a *answer) bool {
+	return s.over > 0 && a.listens && a.generation < s.running && a.drain == nil
+}
+
+func (s *streams) endAfter(a *answer, d time.Duration) {
+	a.drain = time.AfterFunc(d, func() { a.end(errDrained) })
 }
 
 // spread returns n moments of some time, one in each n-th of it and in any order: who is
@@ -125,7 +143,7 @@ func (a *App) ending() error {
 	case err == nil && ok:
 		delay = time.Duration(web.ShutdownDelay)
 		if web.GracePeriod > 0 {
-			grace = time.Duration(web.GracePeriod) / 10 * 9
+			grace = before(time.Duration(web.GracePeriod))
 		}
 	case err != nil && !errors.Is(err, caddy.ErrNotConfigured):
 		return err
@@ -138,6 +156,12 @@ func (a *App) ending() error {
 	}
 	time.AfterFunc(delay+grace, func() { open.end(errStopping, func(*answer) bool { return true }) })
 	return nil
+}
+
+// before is when streams have to end so that a grace period is not over before net/http
+// has noticed. That looks each half second, and more often in the beginning.
+func before(grace time.Duration) time.Duration {
+	return max(grace-700*time.Millisecond, grace/3)
 }
 
 // listens reports whether the stream that answers a call is one in which the server

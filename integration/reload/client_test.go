@@ -18,6 +18,8 @@ type client struct {
 	http    *http.Client
 	token   string
 	session string
+	// joined is how many events there were before.
+	joined int
 }
 
 // wires are the ways in which a client connects.
@@ -40,7 +42,7 @@ func (p *process) join(subject string, wire func() *http.Transport) *client {
 	p.t.Cleanup(transport.CloseIdleConnections)
 	c := &client{p: p, http: &http.Client{Transport: transport}, token: p.tokenOf(subject, nil)}
 	const initialize = `{"jsonrpc":"2.0","id":"i","method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}`
-	resp, err := c.do(p.t.Context(), http.MethodPost, initialize, nil)
+	resp, err := c.surely(p.t.Context(), http.MethodPost, initialize, nil)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -49,6 +51,9 @@ func (p *process) join(subject string, wire func() *http.Transport) *client {
 	if c.session = resp.Header.Get("Mcp-Session-Id"); c.session == "" || err != nil {
 		p.t.Fatalf("%d %s %v", resp.StatusCode, text, err)
 	}
+	p.up.mu.Lock()
+	c.joined = p.up.sends
+	p.up.mu.Unlock()
 	return c
 }
 
@@ -81,6 +86,17 @@ func (c *client) do(ctx context.Context, method, body string, more http.Header) 
 	return c.http.Do(r)
 }
 
+// surely sends a request again whose connection was closed by a reload before the gateway
+// took it.
+func (c *client) surely(ctx context.Context, method, body string, more http.Header) (*http.Response, error) {
+	for {
+		resp, err := c.do(ctx, method, body, more)
+		if err == nil || closedBy(err) == "" {
+			return resp, err
+		}
+	}
+}
+
 // call calls a tool. The error is that of the connection; an answer that is not what it
 // has to be fails the test.
 func (c *client) call(ctx context.Context, id string) error {
@@ -94,6 +110,20 @@ func (c *client) call(ctx context.Context, id string) error {
 		c.p.t.Errorf("call %s: %d %s %v", id, resp.StatusCode, text, err)
 	}
 	return nil
+}
+
+// answer calls a tool and returns the whole answer, or the error.
+func (c *client) answer(id string) string {
+	resp, err := c.surely(c.p.t.Context(), http.MethodPost, `{"jsonrpc":"2.0","id":"`+id+`","method":"tools/call","params":{"name":"any"}}`, nil)
+	if err != nil {
+		return err.Error()
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
 }
 
 // stream is an open event stream.
@@ -119,7 +149,7 @@ func (c *client) listen(last string, from int64) *stream {
 	if last != "" {
 		more = http.Header{"Last-Event-Id": {last}}
 	}
-	resp, err := c.do(ctx, http.MethodGet, "", more)
+	resp, err := c.surely(ctx, http.MethodGet, "", more)
 	if err != nil {
 		c.p.t.Fatal(err)
 	}

@@ -50,10 +50,10 @@ const (
 // process is a Caddy.
 type process struct {
 	t *testing.T
-	// dir is where it keeps its files; port is that of its site.
-	dir  string
-	port int
-	up   *upstream
+	// dir is where it keeps its files; port is that of its site, metrics of the other one.
+	dir           string
+	port, metrics int
+	up            *upstream
 
 	cmd   *exec.Cmd
 	ended chan struct{}
@@ -89,7 +89,7 @@ func prepare(t *testing.T) *process {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	p := &process{t: t, dir: dir, port: freePort(t), up: newUpstream(t), ended: make(chan struct{})}
+	p := &process{t: t, dir: dir, port: freePort(t), metrics: freePort(t), up: newUpstream(t), ended: make(chan struct{})}
 	p.admin = &http.Client{Timeout: patience, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -201,12 +201,30 @@ func (p *process) ask(path string) string {
 	return string(text)
 }
 
+// revoke has something revoked on the admin endpoint.
+func (p *process) revoke(body string) {
+	p.t.Helper()
+	r, err := http.NewRequestWithContext(p.t.Context(), http.MethodPost, "http://127.0.0.1/mcp_gateway/revocations", strings.NewReader(body))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	resp, err := p.admin.Do(r)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	text, _ := io.ReadAll(resp.Body)
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusNoContent {
+		p.t.Fatalf("%d %s", resp.StatusCode, text)
+	}
+}
+
 func (p *process) url() string { return "http://127.0.0.1:" + strconv.Itoa(p.port) }
 
 // caddyfile is a configuration with further lines in the global options, in the
 // gateway's and in the site.
 func (p *process) caddyfile(global, gateway, site string) string {
-	return strings.NewReplacer("{DIR}", p.dir, "{PORT}", strconv.Itoa(p.port), "{UP}", p.up.address,
+	return strings.NewReplacer("{DIR}", p.dir, "{PORT}", strconv.Itoa(p.port), "{METRICS}", strconv.Itoa(p.metrics), "{UP}", p.up.address,
 		"{GLOBAL}", global, "{GATEWAY}", gateway, "{SITE}", site, "{ISSUER}", issuer).Replace(`{
 	admin unix/{DIR}/admin.sock
 	persist_config off
@@ -225,7 +243,6 @@ func (p *process) caddyfile(global, gateway, site string) string {
 
 http://127.0.0.1:{PORT} {
 	bind 127.0.0.1
-	metrics /metrics
 	mcp_gateway {
 		public_url http://127.0.0.1:{PORT}
 		issuer {ISSUER} {
@@ -234,6 +251,11 @@ http://127.0.0.1:{PORT} {
 		server main http://{UP}/mcp
 		{SITE}
 	}
+}
+
+http://127.0.0.1:{METRICS} {
+	bind 127.0.0.1
+	metrics /metrics
 }
 `)
 }

@@ -19,8 +19,9 @@ type upstream struct {
 	mu       sync.Mutex
 	sessions map[string]*session
 	got      map[string]int // requests by their id
-	hold     chan struct{}  // if set, calls wait for it
-	held     chan struct{}  // and say so
+	sends    int
+	hold     chan struct{} // if set, calls wait for it
+	held     chan struct{} // and say so
 }
 
 type session struct {
@@ -46,6 +47,12 @@ func (u *upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	id := r.Header.Get("Mcp-Session-Id")
 	if r.Method == http.MethodGet {
 		u.stream(w, r, id)
+		return
+	}
+	if r.Method == http.MethodDelete {
+		u.mu.Lock()
+		delete(u.sessions, id)
+		u.mu.Unlock()
 		return
 	}
 	var m struct {
@@ -134,6 +141,7 @@ func (u *upstream) stream(w http.ResponseWriter, r *http.Request, id string) {
 func (u *upstream) send() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	u.sends++
 	for _, s := range u.sessions {
 		s.sent++
 		close(s.changed)
@@ -156,4 +164,19 @@ func (u *upstream) opened() (n int) {
 		n += s.streams
 	}
 	return n
+}
+
+// sentTo is how many events there were for a client.
+func (u *upstream) sentTo(c *client) int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.sends - c.joined
+}
+
+// holding has calls wait until the channel is closed.
+func (u *upstream) holding() chan struct{} {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.hold, u.held = make(chan struct{}), make(chan struct{}, 1)
+	return u.hold
 }
