@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -80,9 +81,7 @@ func (c *client) do(ctx context.Context, method, body string, more http.Header) 
 	if c.session != "" {
 		r.Header.Set("Mcp-Session-Id", c.session)
 	}
-	for name, values := range more {
-		r.Header[name] = values
-	}
+	maps.Copy(r.Header, more)
 	return c.http.Do(r)
 }
 

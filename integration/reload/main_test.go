@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -21,6 +22,7 @@ import (
 	"time"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 	"github.com/go-jose/go-jose/v4"
 
@@ -272,9 +274,7 @@ func (p *process) tokenOf(subject string, change map[string]any) string {
 		"iss": issuer, "aud": p.url(), "sub": subject, "jti": rand.Text(),
 		"iat": time.Now().Unix(), "exp": time.Now().Add(time.Hour).Unix(),
 	}
-	for name, value := range change {
-		claims[name] = value
-	}
+	maps.Copy(claims, change)
 	text, err := json.Marshal(claims)
 	if err != nil {
 		p.t.Fatal(err)

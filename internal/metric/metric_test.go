@@ -85,7 +85,7 @@ func TestReasons(t *testing.T) {
 // before has counted; to register twice is no error, and another thing of the same name
 // is.
 func TestRegister(t *testing.T) {
-	more := prometheus.NewGauge(prometheus.GaugeOpts{Name: "caddy_mcp_test"})
+	more := prometheus.NewGauge(prometheus.GaugeOpts{Name: "caddy_mcp_test", Help: "A test."})
 	Configured()
 	for range 3 {
 		registry := prometheus.NewRegistry()
@@ -102,7 +102,7 @@ func TestRegister(t *testing.T) {
 		}
 	}
 	taken := prometheus.NewRegistry()
-	taken.MustRegister(prometheus.NewGauge(prometheus.GaugeOpts{Name: "caddy_mcp_sessions_begun_total", Help: "Something else."}))
+	taken.MustRegister(prometheus.NewCounter(prometheus.CounterOpts{Name: "caddy_mcp_sessions_begun_total", Help: "Something else."}))
 	if Register(taken, more) == nil {
 		t.Error("a name that is taken is no error")
 	}
@@ -119,9 +119,11 @@ func (b broken) Read(context.Context, ...string) ([]state.Record, error) { retur
 func (b broken) Apply(context.Context, ...state.Change) (state.Version, error) {
 	return 7, b.err
 }
+
 func (b broken) Scan(context.Context, string, string, int) ([]state.Record, string, error) {
 	return nil, "next", b.err
 }
+
 func (b broken) Take(context.Context, string, int, ...state.Window) (time.Duration, error) {
 	return time.Second, b.err
 }
