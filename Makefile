@@ -8,7 +8,7 @@ LISTEN   ?= 127.0.0.1:8808
 FUZZTIME ?= 30s
 DIFFTIME ?= 10m
 
-.PHONY: run cluster build test bench conformance lint vuln fuzz differential clean compiler python redis-server
+.PHONY: run cluster build test bench conformance lint vuln fuzz differential reload clean compiler python redis-server
 
 # The quickstart: a gateway with two MCP servers and two tokens, up until Ctrl-C.
 # Built first and not `go run`, so that SIGTERM reaches it too.
@@ -31,6 +31,7 @@ test: compiler python redis-server
 	@files=$$(find . -name '*.go' -not -path './.build/*' -not -path '*/node_modules/*' -exec gofmt -l {} +); \
 		if [ -n "$$files" ]; then echo "not formatted, run gofmt -w on: $$files"; exit 1; fi
 	go test -race -count=1 -timeout 30m ./...
+	@$(MAKE) --no-print-directory reload
 
 # The race detector needs a C compiler.
 compiler:
@@ -59,6 +60,11 @@ lint:
 # one, for a machine that cannot reach it, as file:///folder/of/osv/files.
 vuln:
 	$(GOVULNCHECK) $(if $(VULNDB),-db $(VULNDB)) ./...
+
+# A thousand reloads under load, without the race detector, which make test has for the
+# first hundred.
+reload:
+	go test -count=1 -v -run UnderLoad ./integration/reload -args -reloads 1000
 
 # Every fuzz target, FUZZTIME each.
 fuzz: python

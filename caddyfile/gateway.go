@@ -93,6 +93,7 @@ func parseGateway(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 //		max_tasks_per_principal    <number>
 //		store                      <module> ...
 //		allow_stale                <duration>
+//		stream_drain               <duration>
 //		tokens                     <issuer> { ... }
 //		accounts                   { ... }
 //	}
@@ -134,13 +135,15 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 			app.StoreRaw, err = parseStore(d)
 		case "allow_stale":
 			app.AllowStale, err = duration(d)
+		case "stream_drain":
+			app.StreamDrain, err = duration(d)
 		case "tokens":
 			err = parseTokens(d, app)
 		case "accounts":
 			app.Accounts, err = parseAccounts(d)
 		default:
 			err = unknown(d, "mcp_gateway", "accounts, allow_stale, environment, max_sessions, max_sessions_per_principal, max_tasks, "+
-				"max_tasks_per_principal, session_idle_timeout, session_lifetime, store, task_lifetime, tokens")
+				"max_tasks_per_principal, session_idle_timeout, session_lifetime, store, stream_drain, task_lifetime, tokens")
 		}
 		if err != nil {
 			return nil, err

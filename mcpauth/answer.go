@@ -17,9 +17,9 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/metric"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/sse"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/steady"
-	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/revocation"
 )
 
 // answer is the ResponseWriter through which a server's answer reaches the client.
@@ -42,11 +42,17 @@ type answer struct {
 	// renewal asks again about the token of a stream, if it needs that.
 	renewal *renewal
 	// watched is told when the token of a stream is revoked.
-	watched *revocation.Watch
+	watched *Watch
 	// abiding is told when what is known of its holder changes.
 	abiding *abiding
-	// over is whether the stream was ended by us.
-	over atomic.Bool
+	// generation is that of the configuration that opened the stream, which stays in
+	// memory as long as it is open. Listens is whether it answers no call.
+	generation uint64
+	listens    bool
+	// drain ends the stream after a reload. The lock of all streams guards it.
+	drain *time.Timer
+	// ended is the reason for which the stream was ended by us.
+	ended atomic.Pointer[error]
 }
 
 type mode uint8
@@ -138,6 +144,10 @@ func (a *answer) WriteHeader(status int) {
 		a.renew()
 		a.watch()
 		a.abide()
+		if h := a.call.handler; h != nil {
+			a.generation, a.listens = h.generation, a.call.listens()
+			h.streams.enter(a)
+		}
 	case whole:
 		if n, err := strconv.Atoi(header.Get("Content-Length")); err == nil && n <= a.limit {
 			a.body = make([]byte, 0, n)
@@ -194,7 +204,7 @@ func (a *answer) FlushError() error {
 
 // event judges one event of a stream and sends what may be sent of it.
 func (a *answer) event(e *sse.Event) error {
-	if a.over.Load() {
+	if a.ended.Load() != nil {
 		return nil
 	}
 	if !a.call.refresh() {
@@ -285,7 +295,7 @@ func (a *answer) finish() error {
 		a.fail("answer_missing", errors.New("the server gave no answer"))
 		return nil
 	case stream:
-		if a.over.Load() {
+		if a.ended.Load() != nil {
 			return nil // an event that has not come whole is none
 		}
 		return a.events.Finish(a.event)
@@ -315,7 +325,7 @@ func (a *answer) finish() error {
 
 // end ends an event stream for a reason of the gateway's.
 func (a *answer) end(cause error) {
-	a.over.Store(true)
+	a.ended.CompareAndSwap(nil, &cause)
 	a.cancel(cause)
 }
 
@@ -325,8 +335,14 @@ func (a *answer) stop() {
 		a.expiry.Stop()
 	}
 	a.renewal.stop()
-	a.watched.Close()
+	if a.watched != nil {
+		a.watched.Close()
+	}
 	a.abiding.close()
+	if a.mode == stream && a.call.handler != nil {
+		a.call.handler.streams.leave(a)
+		metric.StreamEnded(a.cause())
+	}
 }
 
 // fail answers for a server whose answer cannot be judged.

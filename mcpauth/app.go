@@ -18,6 +18,7 @@ import (
 	"github.com/caddyserver/certmagic"
 	"go.uber.org/zap"
 
+	"github.com/caddymcp/caddy-mcp-gateway/internal/metric"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/report"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/seal"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
@@ -70,6 +71,18 @@ type App struct {
 	// they are denied after a second.
 	AllowStale caddy.Duration `json:"allow_stale,omitempty"`
 
+	// StreamDrain is the time in which, after this configuration has replaced another
+	// one, the event streams end that were opened before and in which servers tell what
+	// changes: a GET's, and subscriptions/listen's. Their ends are spread over that time,
+	// so that not all clients come back at once. A client sees the end of an answer, and
+	// opens another stream; where the server numbers its events, it goes on where the
+	// last one ended, and elsewhere it may miss what is told in between. Answers to calls
+	// are not cut short. Default: 0; streams go on for as long as they like. They are
+	// judged by the running configuration in any case, and end at once when they would
+	// be refused by it, or when their token expires or is revoked. What a configuration
+	// needs in memory is free only when the last stream that it opened has ended.
+	StreamDrain caddy.Duration `json:"stream_drain,omitempty"`
+
 	// Tokens is the issuer of the gateway's own tokens. Let mcp_auth accept them by an
 	// issuer of that name with the key source `gateway`. Default: none, the gateway
 	// makes no tokens.
@@ -96,6 +109,7 @@ type App struct {
 	background sync.WaitGroup
 
 	shared  *shared
+	ctx     caddy.Context
 	storage certmagic.Storage
 	logger  *zap.Logger
 	// sealing is whether a handler may have to seal something.
@@ -103,9 +117,11 @@ type App struct {
 	// handlers are those of this configuration, which is of this generation.
 	handlers   []*Handler
 	generation uint64
-	book       report.Book
-	checks     map[string]func(now time.Time) error
-	now        func() time.Time
+	// rejected is whether the configuration was given up before it ran.
+	rejected atomic.Bool
+	book     report.Book
+	checks   map[string]func(now time.Time) error
+	now      func() time.Time
 }
 
 // SessionLimits bound the table of MCP sessions. A session that ends is answered
@@ -153,6 +169,9 @@ type shared struct {
 	// were ever loaded.
 	running     atomic.Pointer[running]
 	generations atomic.Uint64
+	// streams are those that are open, watches who wants to know of revocations.
+	streams streams
+	watches watches
 }
 
 func newShared(sessions state.Limits, tasks state.TaskLimits) (*shared, error) {
@@ -212,7 +231,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	a.Tasks.MaxPerPrincipal = cmp.Or(a.Tasks.MaxPerPrincipal, 1000)
 	a.checks = make(map[string]func(time.Time) error)
 	a.now = steady.Now
-	a.storage, a.logger = ctx.Storage(), ctx.Logger()
+	a.ctx, a.storage, a.logger = ctx, ctx.Storage(), ctx.Logger()
 	value, _, err := pool.LoadOrNew(sharedKey, func() (caddy.Destructor, error) {
 		return newShared(l.limits(), a.Tasks.limits())
 	})
@@ -229,11 +248,16 @@ func (a *App) Provision(ctx caddy.Context) error {
 		return err
 	}
 
+	if registry := ctx.GetMetricsRegistry(); registry != nil {
+		if err := metric.Register(registry, gauges{}); err != nil {
+			return fmt.Errorf("metrics: %w", err)
+		}
+	}
 	events, err := ctx.App("events")
 	if err != nil {
 		return err
 	}
-	return events.(*caddyevents.App).On("started", a)
+	return errors.Join(events.(*caddyevents.App).On("started", a), events.(*caddyevents.App).On("stopping", a))
 }
 
 // Validate refuses limits that would end every session, or forget every task.
@@ -244,6 +268,9 @@ func (a *App) Validate() error {
 	}
 	if t := a.Tasks; t.Lifetime < 0 || t.Max < 0 || t.MaxPerPrincipal < 0 {
 		return fmt.Errorf("the limits of tasks must be positive; leave one out for its default")
+	}
+	if a.StreamDrain < 0 {
+		return fmt.Errorf("stream_drain must be positive; leave it out to let streams go on")
 	}
 	if a.AllowStale < 0 {
 		return fmt.Errorf("allow_stale must be positive; leave it out to deny requests when the store is cut off")
@@ -267,8 +294,12 @@ func (a *App) Start() error {
 // would be too early: another app may fail to, and then the configuration before
 // goes on. Nor must one that is rejected take a secret from its storage, or leave one
 // there.
-func (a *App) Handle(ctx context.Context, _ caddy.Event) error {
+func (a *App) Handle(ctx context.Context, e caddy.Event) error {
+	if e.Name() == "stopping" {
+		return a.ending()
+	}
 	a.run()
+	a.observe()
 	a.shared.sessions.SetLimits(a.Sessions.limits())
 	a.shared.tasks.SetLimits(a.Tasks.limits())
 	a.store.revocations.SetAllowStale(time.Duration(a.AllowStale))
@@ -277,6 +308,7 @@ func (a *App) Handle(ctx context.Context, _ caddy.Event) error {
 		a.loadSecret(ctx)
 	}
 	a.startAccounts()
+	a.shared.streams.drain(a.generation, time.Duration(a.StreamDrain))
 	return nil
 }
 
@@ -298,11 +330,14 @@ func (*App) Stop() error { return nil }
 // Cleanup gives the shared state back, if it was taken.
 func (a *App) Cleanup() error {
 	a.endAccounts()
+	if a.shared != nil {
+		a.unobserve()
+		a.end()
+	}
 	err := a.giveStore()
 	if a.shared == nil {
 		return err
 	}
-	a.end()
 	a.shared = nil
 	_, err2 := pool.Delete(sharedKey)
 	return errors.Join(err, err2)

@@ -12,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/metric"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/resource"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/seal"
 )
@@ -35,6 +36,8 @@ type endpoint struct {
 	// taskless is whether the server is known not to host tasks, before 2026-07-28
 	// and since.
 	taskless [2]atomic.Bool
+	// requests counts those for it.
+	requests *metric.Requests
 }
 
 // endpoints returns the endpoints by their path: one for each server, and /mcp for

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/metric"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/resource"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/steady"
@@ -146,6 +147,10 @@ type Handler struct {
 	// running is the configuration that runs, generation that of this one.
 	running    *atomic.Pointer[running]
 	generation uint64
+	rejected   *atomic.Bool
+	// streams are all that are open, watches who wants to know of revocations.
+	streams *streams
+	watches *watches
 
 	// The sources of principals without a token, nil unless configured.
 	authenticated *voucher
@@ -223,11 +228,12 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.revocations = app.Revocations()
 	h.uses = app.store.uses
 	for _, e := range h.endpoints {
-		e.cursors = app.shared.cursors
+		e.cursors, e.requests = app.shared.cursors, metric.For(e.server)
 	}
 	app.sealing = true
 	app.handlers = append(app.handlers, h)
-	h.running, h.generation = &app.shared.running, app.generation
+	h.running, h.generation, h.rejected = &app.shared.running, app.generation, &app.rejected
+	h.streams, h.watches = &app.shared.streams, &app.shared.watches
 	return nil
 }
 
@@ -259,6 +265,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		call.Principal.show(repl)
 	}
 	repl.Map(call.placeholder)
+	if !answered {
+		call.count(r, refusal == nil)
+	}
 	if refusal != nil {
 		call.reason = refusal.Reason
 		h.log(r, call, refusal)

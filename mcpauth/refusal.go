@@ -8,6 +8,7 @@ import (
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/jsonrpc"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/metric"
 )
 
 // Refusal is the gateway's own answer to a request: a status for HTTP and OAuth
@@ -50,6 +51,7 @@ func ignored() *Refusal {
 
 // WriteTo writes the refusal as the whole answer.
 func (f *Refusal) WriteTo(w http.ResponseWriter) {
+	metric.Refused(f.Reason)
 	if f.Status == http.StatusAccepted {
 		w.WriteHeader(f.Status)
 		return

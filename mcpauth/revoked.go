@@ -3,13 +3,11 @@ package mcpauth
 import (
 	"fmt"
 	"net/http"
-	"sync"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
-	"github.com/caddymcp/caddy-mcp-gateway/internal/steady"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/revocation"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
 )
@@ -54,21 +52,14 @@ func (h *Handler) checkRevoked(p *Principal, e *endpoint, now time.Time) *Refusa
 
 // watch has the stream end when its token is revoked.
 func (a *answer) watch() {
-	c := a.call
-	if c.handler == nil {
+	if a.call.handler == nil {
 		return
 	}
-	now := steady.Now()
-	end := func(v revocation.Verdict) {
-		// It may not wait, and to end a request may take locks of others.
-		go a.end(causeOf(v))
+	a.watched = a.call.newWatch(func(v revocation.Verdict) { a.end(causeOf(v)) })
+	a.watched.strict = true
+	if verdict := a.watched.renew(); verdict != revocation.Valid {
+		a.end(causeOf(verdict)) // before anything is sent
 	}
-	watch, verdict := c.handler.revocations.Watch(c.Principal.revocableAt(now), now, end)
-	if verdict != revocation.Valid {
-		a.end(causeOf(verdict))
-		return
-	}
-	a.watched = watch
 }
 
 func causeOf(v revocation.Verdict) error {
@@ -76,64 +67,4 @@ func causeOf(v revocation.Verdict) error {
 		return errRevoked
 	}
 	return errRevocationUnknown
-}
-
-// Watch notices when the token of a call is revoked, for as long as something of it
-// lasts that outlives the call, such as a session.
-type Watch struct {
-	set   *revocation.Set
-	token revocation.Token
-	ended func()
-
-	mu    sync.Mutex
-	watch *revocation.Watch
-	// over is whether nobody wants to know any more, blind whether the store was cut
-	// off, so that the token is watched again only when it is asked for.
-	over, blind bool
-}
-
-// Watch has ended called, once and from a goroutine of its own, when the call's token is
-// revoked. It begins with Renew, and has to be closed.
-func (c *Call) Watch(ended func()) *Watch {
-	return &Watch{set: c.handler.revocations, token: *c.Principal.revocableAt(steady.Now()), ended: ended}
-}
-
-// Renew goes on watching, if that ended because the store was cut off.
-func (w *Watch) Renew() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.over || w.watch != nil && !w.blind {
-		return
-	}
-	w.blind = false
-	watch, verdict := w.set.Watch(&w.token, steady.Now(), w.told)
-	w.watch = watch
-	if verdict != revocation.Valid {
-		w.blind = true
-		w.tell(verdict)
-	}
-}
-
-func (w *Watch) told(v revocation.Verdict) {
-	go func() {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.blind = true
-		w.tell(v)
-	}()
-}
-
-func (w *Watch) tell(v revocation.Verdict) {
-	if v.Revoked() && !w.over {
-		w.over = true
-		go w.ended()
-	}
-}
-
-// Close ends the watch. Ended may be called yet if that has begun.
-func (w *Watch) Close() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.over = true
-	w.watch.Close()
 }

@@ -39,10 +39,19 @@ func (a *App) run() {
 		}
 	}
 	a.shared.running.Store(now)
+	a.shared.watches.follow(a.store.revocations, a.generation)
 }
 
-// end leaves nothing running, if no other configuration has taken over.
+// end leaves nothing running, if no other configuration has taken over. What a
+// configuration has let in that never ran, because another app could not be started, is
+// over, if it only listens: the client comes back to the one that runs. That judges the
+// calls.
 func (a *App) end() {
+	if now := a.shared.running.Load(); a.generation > 0 && (now == nil || now.generation < a.generation) {
+		a.rejected.Store(true)
+		a.shared.streams.end(errDrained, func(open *answer) bool { return open.listens && open.generation == a.generation })
+		a.shared.watches.abandon(a.store.revocations)
+	}
 	if now := a.shared.running.Load(); now != nil && now.generation == a.generation {
 		a.shared.running.CompareAndSwap(now, &running{generation: a.shared.generations.Add(1)})
 	}
@@ -58,7 +67,7 @@ func (c *Call) refresh() bool {
 		return true
 	}
 	now := c.handler.running.Load()
-	if now == nil || now.generation <= c.generation {
+	if now == nil || now.generation <= c.generation && !c.handler.rejected.Load() {
 		fresh := !c.Principal.overdue(steady.Now()) && c.Principal.standing.current(steady.Now())
 		return fresh || c.handler.rejudge(c)
 	}

@@ -88,7 +88,10 @@ func TestRunning(t *testing.T) {
 			}
 			conceal(r.Header)
 
-			app := &App{shared: &shared{}, handlers: []*Handler{after}, generation: before.generation + 1}
+			app := &App{
+				shared: &shared{}, handlers: []*Handler{after}, generation: before.generation + 1,
+				store: &sharedStore{revocations: after.revocations},
+			}
 			before.running = &app.shared.running
 			if !c.refresh() || c.handler != before {
 				t.Fatal("nothing runs yet")
@@ -119,9 +122,10 @@ func TestEnd(t *testing.T) {
 	h := provisioned(t, gateConfig(nil))
 	state := &shared{}
 	h.running = &state.running
-	first := &App{shared: state, handlers: []*Handler{h}, generation: state.generations.Add(1)}
-	second := &App{shared: state, handlers: []*Handler{h}, generation: state.generations.Add(1)}
-	rejected := &App{shared: state, generation: state.generations.Add(1)}
+	store := &sharedStore{revocations: h.revocations}
+	first := &App{shared: state, store: store, handlers: []*Handler{h}, generation: state.generations.Add(1)}
+	second := &App{shared: state, store: store, handlers: []*Handler{h}, generation: state.generations.Add(1)}
+	rejected := &App{shared: state, store: store, generation: state.generations.Add(1)}
 	first.run()
 	second.run()
 	for _, a := range []*App{first, rejected} {

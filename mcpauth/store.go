@@ -9,6 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
+	"github.com/caddymcp/caddy-mcp-gateway/internal/metric"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state/embedded"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/catalogue"
@@ -65,7 +66,7 @@ func (a *App) takeStore(ctx caddy.Context) error {
 	}
 	key := module.Key()
 	value, _, err := stores.LoadOrNew(key, func() (caddy.Destructor, error) {
-		known := live.New(module.NewStore())
+		known := live.New(metric.Store(module.NewStore()))
 		store := known.Store()
 		return &sharedStore{store: store, revocations: revocation.New(store), uses: catalogue.NewUsage(store), live: known}, nil
 	})

@@ -160,8 +160,10 @@ func (x *exchange) header(status int, h http.Header) *mcpauth.Refusal {
 		if x.made != "" && status < 300 {
 			return x.begin(x.made, h)
 		}
-	case x.session != nil && status == http.StatusNotFound,
-		x.session != nil && x.request.Method == http.MethodDelete && status < 300:
+	case x.session != nil && status == http.StatusNotFound:
+		x.sessions.Remove(x.session)
+	case x.session != nil && x.request.Method == http.MethodDelete && status < 300:
+		x.session.Because(state.EndClient)
 		x.sessions.Remove(x.session)
 	case x.session != nil && x.made != "":
 		h.Set(mcp.HeaderSessionID, x.session.ID)

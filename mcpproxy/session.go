@@ -5,6 +5,7 @@ import (
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/jsonrpc"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/metric"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/steady"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth"
@@ -81,6 +82,7 @@ func (x *exchange) check() *mcpauth.Refusal {
 			}
 		case jsonrpc.Request:
 			if x.session.Full() {
+				x.session.Because(state.EndFull)
 				x.sessions.Remove(x.session)
 				return x.unknownSession()
 			}
@@ -121,9 +123,16 @@ func (x *exchange) begin(upstreamID string, h http.Header) *mcpauth.Refusal {
 		Upstream:   x.chosen,
 	}
 	begun := x.session
-	watch := x.call.Watch(func() { x.sessions.Remove(begun) })
-	begun.OnUse, begun.OnEnd = watch.Renew, watch.Close
+	watch := x.call.Watch(func() {
+		begun.Because(state.EndRevoked)
+		x.sessions.Remove(begun)
+	})
+	begun.OnUse, begun.OnEnd = watch.Renew, func() {
+		watch.Close()
+		metric.SessionEnded(string(begun.Ended()))
+	}
 	x.sessions.Add(begun, steady.Now())
+	metric.SessionBegun()
 	watch.Renew() // not before it could be removed
 	x.call.OnEvent(x.session.Relayed)
 	h.Set(mcp.HeaderSessionID, x.session.ID)

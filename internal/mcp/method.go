@@ -151,3 +151,14 @@ func (m *Method) in(v Version) bool {
 
 // Methods returns a copy of the table.
 func Methods() []Method { return append([]Method(nil), methods...) }
+
+// ClientMethods returns the names of all that a client may send, in any revision.
+func ClientMethods() []string {
+	var names []string
+	for i := range methods {
+		if methods[i].From&Client != 0 {
+			names = append(names, methods[i].Name)
+		}
+	}
+	return names
+}

@@ -59,6 +59,7 @@ type Session struct {
 	// lastUsed is in nanoseconds since 1970, uses how many requests are running.
 	lastUsed atomic.Int64
 	uses     atomic.Int64
+	ended    atomic.Pointer[EndCause]
 	version  atomic.Value // mcp.Version
 
 	// The table's lock guards these.
@@ -151,6 +152,7 @@ func (t *Sessions) Use(id string, owner Owner, server string, now time.Time) *Se
 	}
 	t.mu.RUnlock()
 	if over {
+		s.Because(t.overBecause(s, now))
 		t.Remove(s)
 		return nil
 	}
@@ -200,13 +202,20 @@ func (t *Sessions) over(s *Session, now time.Time) bool {
 func (t *Sessions) shrink(now time.Time, owner Owner) {
 	if mine := t.owned[owner]; mine != nil {
 		for mine.Len() > t.limits.PerOwner {
-			t.remove(mine.Back().Value.(*Session))
+			excess := mine.Back().Value.(*Session)
+			excess.Because(EndLimit)
+			t.remove(excess)
 		}
 	}
 	for e := t.used.Back(); e != nil; e = t.used.Back() {
 		s := e.Value.(*Session)
-		if len(t.byID) <= t.limits.Max && !t.over(s, now) {
-			break
+		switch {
+		case t.over(s, now):
+			s.Because(t.overBecause(s, now))
+		case len(t.byID) > t.limits.Max:
+			s.Because(EndLimit)
+		default:
+			return
 		}
 		t.remove(s)
 	}

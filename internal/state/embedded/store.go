@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -50,6 +51,9 @@ type openFile struct {
 	info os.FileInfo
 	// broken is why the file must not be touched any more.
 	broken atomic.Pointer[error]
+	// made are the folders that were made for the file, the lowest first; nil if the file
+	// was there.
+	made []string
 }
 
 // operation is something that writes. Operations that are asked for at the same time
@@ -116,7 +120,7 @@ func (s *Store) Close() error {
 		unlock(f.file)
 		return errors.Join(err, f.file.Close())
 	}
-	return errors.Join(err, guard(f.db.Close))
+	return errors.Join(err, guard(func() error { return s.unmake(f) }), guard(f.db.Close))
 }
 
 // open returns the open file. Without one it is opened, and made if that is wanted;
@@ -140,11 +144,14 @@ func (s *Store) open(wanted bool) (*openFile, error) {
 	if err != nil {
 		return nil, state.Unavailable(err)
 	}
+	var made []string
 	if !there {
 		if !wanted {
 			return nil, nil
 		}
+		made = missing(filepath.Dir(s.path))
 		if err := create(s.path); err != nil {
+			remove(made)
 			return nil, state.Unavailable(fmt.Errorf("the state file cannot be made: %w", err))
 		}
 	}
@@ -152,7 +159,7 @@ func (s *Store) open(wanted bool) (*openFile, error) {
 	if err != nil {
 		return nil, state.Unavailable(err)
 	}
-	f := &openFile{db: db, file: file}
+	f := &openFile{db: db, file: file, made: made}
 	if f.info, err = file.Stat(); err != nil {
 		return nil, state.Unavailable(errors.Join(err, db.Close()))
 	}
