@@ -88,8 +88,8 @@ func TestIdleStreams(t *testing.T) {
 			_, err := n.accounts().UpdateTeam(n.t.Context(), operator, "sales", &name, nil)
 			n.must(err)
 		}, stays: true},
-		"deactivated":         {change: func(n *node, _ account.User, _ catalogue.Record) { n.update(alice, account.Update{Active: yes(false)}) }},
-		"session deactivated": {change: func(n *node, _ account.User, _ catalogue.Record) { n.update(alice, account.Update{Active: yes(false)}) }, session: true},
+		"deactivated":         {change: func(n *node, _ account.User, _ catalogue.Record) { n.update(alice, account.Update{Active: new(false)}) }},
+		"session deactivated": {change: func(n *node, _ account.User, _ catalogue.Record) { n.update(alice, account.Update{Active: new(false)}) }, session: true},
 		"out of the team": {change: func(n *node, _ account.User, _ catalogue.Record) {
 			n.must(n.accounts().RemoveMember(n.t.Context(), operator, "sales", alice))
 		}},
@@ -140,7 +140,7 @@ func TestIdleStreams(t *testing.T) {
 			} else {
 				statetest.Eventually(t, "it is watched again", func() bool { return n.handler.live.Watches() == 1 })
 				stream.hears(progress, progress)
-				n.update(alice, account.Update{Active: yes(false)})
+				n.update(alice, account.Update{Active: new(false)})
 				stream.ends()
 			}
 			statetest.Eventually(t, "nothing is watched any more", func() bool { return n.handler.live.Watches() == 0 })

@@ -113,7 +113,7 @@ func (h *Handler) bounded(ctx context.Context, claims *token.Claims, e *endpoint
 		return nil, h.unknownStanding(h.live.Ready(now))
 	}
 	s := &standing{cache: h.live, token: claims, from: now}
-	reach, refusal := claims.Scope, (*Refusal)(nil)
+	var refusal *Refusal
 	switch use, _ := claims.Lookup("token_use"); use {
 	case issue.UseSession:
 		refusal = h.checkSession(ctx, s, now)
@@ -129,7 +129,7 @@ func (h *Handler) bounded(ctx context.Context, claims *token.Claims, e *endpoint
 		return nil, refusal
 	}
 	holder := &s.account.Value
-	reach, beyond := reach.ForAccount(scope.Account{Admin: holder.User.Admin, Teams: holder.Teams})
+	reach, beyond := claims.Scope.ForAccount(scope.Account{Admin: holder.User.Admin, Teams: holder.Teams})
 	if beyond != nil {
 		return nil, notMember()
 	}

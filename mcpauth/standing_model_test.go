@@ -144,11 +144,11 @@ func (m *model) step() {
 		m.issue()
 	case op <= 1:
 		note("active %v", !m.user.Active)
-		n.update(modelUser, account.Update{Active: yes(!m.user.Active)})
+		n.update(modelUser, account.Update{Active: new(!m.user.Active)})
 		m.user.Active = !m.user.Active
 	case op <= 3:
 		note("admin %v", !m.user.Admin)
-		n.update(modelUser, account.Update{Admin: yes(!m.user.Admin)})
+		n.update(modelUser, account.Update{Admin: new(!m.user.Admin)})
 		m.user.Admin = !m.user.Admin
 	case op <= 8:
 		switch {

@@ -2,7 +2,6 @@ package mcpauth
 
 import (
 	"context"
-
 	"errors"
 	"fmt"
 	"net/http"
@@ -186,7 +185,7 @@ func TestStandingOnTwoNodes(t *testing.T) {
 	first.must(first.accounts().RemoveMember(t.Context(), operator, "sales", alice))
 	stream.ends()
 	comes("crm/read", "token_membership")
-	first.update(alice, account.Update{Active: yes(false)})
+	first.update(alice, account.Update{Active: new(false)})
 	comes("crm/read", "account_disabled")
 }
 

@@ -39,10 +39,10 @@ func TestFreshness(t *testing.T) {
 	stale("not any more", time.Minute+1, true)
 	f.SetAllowStale(0)
 	broken := errors.New("broken")
-	if cut, back := f.Told(Update{Err: broken}); !cut || back || f.Err() != broken {
+	if cut, back := f.Told(Update{Err: broken}); !cut || back || !errors.Is(f.Err(), broken) {
 		t.Errorf("cut %v, back %v, %v", cut, back, f.Err())
 	}
-	if f.Ready(at(time.Hour)) != broken {
+	if !errors.Is(f.Ready(at(time.Hour)), broken) {
 		t.Error("it does not say why")
 	}
 	if cut, back := f.Told(Update{Current: at(time.Hour), Alone: true}); cut || !back || f.Err() != nil {

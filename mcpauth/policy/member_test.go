@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"maps"
 	"slices"
 	"testing"
 
@@ -19,9 +20,7 @@ type member struct {
 func (m member) at(q asked, deny bool) naive {
 	n := m.naive
 	n.has = map[string]bool{}
-	for role, has := range m.has {
-		n.has[role] = has
-	}
+	maps.Copy(n.has, m.has)
 	for team, there := range m.inTeams {
 		owns := slices.ContainsFunc(m.Teams[team], func(o string) bool {
 			return deny && naiveDenies("*", o, q, true) || !deny && n.allowsObject("*", o, q)
