@@ -16,10 +16,10 @@ import (
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/resource"
-	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/policy"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/revocation"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/scope"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/tasks"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
 )
 
@@ -132,7 +132,7 @@ type Handler struct {
 	verifier  *token.Verifier
 	tokens    *token.Cache[*Principal]
 	usage     *scope.Usage
-	tasks     *state.Tasks
+	tasks     *tasks.Tasks
 
 	revocations *revocation.Set
 	// running is the configuration that runs, generation that of this one.
@@ -208,7 +208,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.tokens = token.NewCache[*Principal](h.TokenCache)
 	app.Check("keys", h.verifier.Ready)
 	h.verifier.Environment = app.Environment
-	h.usage, h.tasks = app.shared.usage, app.shared.tasks
+	h.usage, h.tasks = app.shared.usage, app.store.tasks
 	h.revocations = app.Revocations()
 	for _, e := range h.endpoints {
 		e.cursors = app.shared.cursors

@@ -3,7 +3,6 @@ package mcpauth
 import (
 	"fmt"
 	"net/http"
-	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -77,62 +76,6 @@ func causeOf(v revocation.Verdict) error {
 	return errRevocationUnknown
 }
 
-// Watch notices when the token of a call is revoked, for as long as something of it
-// lasts that outlives the call, such as a session.
-type Watch struct {
-	set   *revocation.Set
-	token revocation.Token
-	ended func()
-
-	mu    sync.Mutex
-	watch *revocation.Watch
-	// over is whether nobody wants to know any more, blind whether the store was cut
-	// off, so that the token is watched again only when it is asked for.
-	over, blind bool
-}
-
-// Watch has ended called, once and from a goroutine of its own, when the call's token is
-// revoked. It begins with Renew, and has to be closed.
-func (c *Call) Watch(ended func()) *Watch {
-	return &Watch{set: c.handler.revocations, token: *c.Principal.revocableAt(time.Now()), ended: ended}
-}
-
-// Renew goes on watching, if that ended because the store was cut off.
-func (w *Watch) Renew() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.over || w.watch != nil && !w.blind {
-		return
-	}
-	w.blind = false
-	watch, verdict := w.set.Watch(&w.token, time.Now(), w.told)
-	w.watch = watch
-	if verdict != revocation.Valid {
-		w.blind = true
-		w.tell(verdict)
-	}
-}
-
-func (w *Watch) told(v revocation.Verdict) {
-	go func() {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.blind = true
-		w.tell(v)
-	}()
-}
-
-func (w *Watch) tell(v revocation.Verdict) {
-	if v.Revoked() && !w.over {
-		w.over = true
-		go w.ended()
-	}
-}
-
-// Close ends the watch. Ended may be called yet if that has begun.
-func (w *Watch) Close() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.over = true
-	w.watch.Close()
-}
+// Token is what the call's token can be revoked by, for what of the call lasts longer than
+// it does, such as a session.
+func (c *Call) Token() revocation.Token { return *c.Principal.revocableAt(time.Now()) }

@@ -12,6 +12,8 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state/embedded"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/revocation"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/session"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/tasks"
 )
 
 // stores holds the open stores over reloads, by what makes two of them the same.
@@ -27,6 +29,8 @@ const knownTimeout = 3 * time.Second
 type sharedStore struct {
 	store       state.Store
 	revocations *revocation.Set
+	sessions    *session.Sessions
+	tasks       *tasks.Tasks
 
 	mu      sync.Mutex
 	open    bool
@@ -57,7 +61,11 @@ func (a *App) takeStore(ctx caddy.Context) error {
 	key := module.Key()
 	value, _, err := stores.LoadOrNew(key, func() (caddy.Destructor, error) {
 		store := module.NewStore()
-		return &sharedStore{store: store, revocations: revocation.New(store)}, nil
+		revocations := revocation.New(store)
+		return &sharedStore{
+			store: store, revocations: revocations,
+			sessions: session.New(store, revocations, a.Sessions.limits()), tasks: tasks.New(store, a.Tasks.limits()),
+		}, nil
 	})
 	if err != nil {
 		return err
@@ -96,6 +104,8 @@ func (s *sharedStore) start() error {
 	s.running.Go(func() {
 		s.revocations.Run(ctx, func() *zap.Logger { return caddy.Log().Named("mcp_gateway") })
 	})
+	s.running.Go(func() { s.sessions.Run(ctx) })
+	s.running.Go(func() { s.tasks.Run(ctx) })
 	// Until they are known, requests are refused. A store that cannot be reached must
 	// not keep the configuration from being loaded, though.
 	select {
@@ -103,6 +113,13 @@ func (s *sharedStore) start() error {
 	case <-time.After(knownTimeout):
 	}
 	return nil
+}
+
+// setAllowStale says for how long what is known is relied on when the store is cut off.
+func (s *sharedStore) setAllowStale(allow time.Duration) {
+	s.revocations.SetAllowStale(allow)
+	s.sessions.SetAllowStale(allow)
+	s.tasks.SetAllowStale(allow)
 }
 
 // Destruct closes the store when no configuration has it any more.
