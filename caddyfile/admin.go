@@ -13,6 +13,7 @@ import (
 //		login        on
 //		registration on
 //		login_rate   <number>
+//		sessions     on
 //	}
 func parseAdmin(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	b := &block{helper: h}
@@ -33,6 +34,10 @@ var adminWords = words{
 	}, true},
 	"registration": {func(b *block, d *caddyfile.Dispenser) error {
 		b.admin.Registration = true
+		return on(d)
+	}, true},
+	"sessions": {func(b *block, d *caddyfile.Dispenser) error {
+		b.admin.Sessions = true
 		return on(d)
 	}, true},
 	"login_rate": {func(b *block, d *caddyfile.Dispenser) (err error) {

@@ -149,6 +149,7 @@ var examples = map[string]string{
 	"server":                     "tickets",
 	"session_idle_timeout":       "30m",
 	"session_lifetime":           "24h",
+	"sessions":                   "on",
 	"task_lifetime":              "24h",
 	"team":                       "support",
 	"team_roles":                 "support viewer",

@@ -20,6 +20,7 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/login"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/revocation"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/session"
 )
 
 func init() {
@@ -27,7 +28,7 @@ func init() {
 }
 
 // Handler is the gateway's own API in JSON. It answers these paths, below the path of
-// the public URL, and every other one below `/auth/` with 404; other requests are passed
+// the public URL, and every other one below `/auth/` and `/reverse-proxy/` with 404; other requests are passed
 // on:
 //
 // Request | Body | Answer
@@ -38,6 +39,8 @@ func init() {
 // `GET /auth/me` | none | the user, with teams and roles
 // `POST /auth/password` | `email`, `password`, `new_password` | the password is another, and all sessions of the user are over
 // `POST /auth/register` | `email`, `password`, `full_name` | 201 and a new user, if registration is on
+// `GET /reverse-proxy/sessions` | none | the MCP sessions of the user, or for an administrator all of them
+// `DELETE /reverse-proxy/sessions/{id}` | none | the MCP session is over, and its event streams
 //
 // A session token stands in the `Authorization` header, and nowhere else; there are no
 // cookies. It is also an access token for MCP servers, where mcp_auth has an issuer with
@@ -62,6 +65,10 @@ type Handler struct {
 	// network, on all nodes together. Default: 10.
 	LoginRate int `json:"login_rate,omitempty"`
 
+	// Whether people can see and end their MCP sessions, and administrators everybody's.
+	// The mcp_gateway app must have accounts. Default: false.
+	Sessions bool `json:"sessions,omitempty"`
+
 	logger *zap.Logger
 	prefix string
 	desk   *login.Desk
@@ -69,6 +76,9 @@ type Handler struct {
 	// token, or all that were issued until some time.
 	revocations *revocation.Set
 	store       state.Store
+	// sessions are the MCP sessions, issuer is whose subjects the accounts are.
+	sessions *session.Sessions
+	issuer   string
 	// operations are all that are switched on, routes the same by path and method, and
 	// patterns those paths that stand for several.
 	operations []*operation
@@ -108,9 +118,16 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.Login && h.desk == nil {
 		return errors.New("nobody can log in: declare accounts in the global option mcp_gateway, at least an administrator")
 	}
+	if h.Sessions && h.desk == nil {
+		return errors.New("nobody can ask for sessions: declare accounts in the global option mcp_gateway, at least an administrator")
+	}
 	h.routes = make(map[string]map[string]*operation)
 	if h.Login {
 		h.routeLogin()
+	}
+	if h.Sessions {
+		h.sessions, h.issuer = app.SessionTable(), app.Issuer().Name()
+		h.routeSessions()
 	}
 	return nil
 }
@@ -127,7 +144,7 @@ func (h *Handler) Validate() error {
 }
 
 // own are the first segments of the paths that are answered, with 404 if need be.
-var own = []string{"/auth/"}
+var own = []string{"/auth/", "/reverse-proxy/"}
 
 // owns reports whether a path is the handler's to answer.
 func (h *Handler) owns(path string) bool {

@@ -32,8 +32,12 @@ var (
 // faulty is a store that a test cuts off, and which counts what it is asked.
 type faulty struct {
 	state.Store
+	// elsewhere is whether it is taken for one that others write to, too.
+	elsewhere     bool
 	cut           atomic.Bool
 	reads, writes atomic.Int64
+	// afterRead is called when something was read, before that is told.
+	afterRead atomic.Pointer[func()]
 }
 
 var errCut = state.Unavailable(errors.New("cut off by the test"))
@@ -43,7 +47,11 @@ func (f *faulty) Read(ctx context.Context, keys ...string) ([]state.Record, erro
 	if f.cut.Load() {
 		return nil, errCut
 	}
-	return f.Store.Read(ctx, keys...)
+	records, err := f.Store.Read(ctx, keys...)
+	if after := f.afterRead.Load(); after != nil {
+		(*after)()
+	}
+	return records, err
 }
 
 func (f *faulty) Scan(ctx context.Context, prefix, after string, limit int) ([]state.Record, string, error) {
@@ -62,10 +70,16 @@ func (f *faulty) Apply(ctx context.Context, changes ...state.Change) (state.Vers
 }
 
 func (f *faulty) Watch(ctx context.Context, prefix string, told func(state.Update)) {
+	missed := false
 	f.Store.Watch(ctx, prefix, func(u state.Update) {
-		if !f.cut.Load() {
-			told(u)
+		if f.cut.Load() {
+			missed = true
+			return
 		}
+		u.Reset = u.Reset || missed
+		u.Alone = u.Alone && !f.elsewhere
+		missed = false
+		told(u)
 	})
 }
 
@@ -88,7 +102,12 @@ func (n *node) leaves() []session.Parting {
 // run runs a node on a store until the test ends, or it is stopped.
 func run(t testing.TB, store state.Store, limits session.Limits) *node {
 	t.Helper()
-	n := &node{store: &faulty{Store: store}}
+	return runOn(t, &faulty{Store: store}, limits)
+}
+
+func runOn(t testing.TB, store *faulty, limits session.Limits) *node {
+	t.Helper()
+	n := &node{store: store}
 	n.revocations = revocation.New(n.store)
 	n.Sessions = session.New(n.store, n.revocations, limits)
 	n.SetLeave(func(p session.Parting) {
