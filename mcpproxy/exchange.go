@@ -37,6 +37,8 @@ type exchange struct {
 	seen int
 	// detach ends what ends the answer with the session.
 	detach func()
+	// made is the server's own id of a session, if its answer names one.
+	made string
 	// chosen is the upstream that the selection policy found, gone that it found
 	// the session's own no longer there.
 	chosen string
@@ -131,9 +133,6 @@ func (x *exchange) prepare() {
 	r.Host = x.server.Host
 
 	h["X-Forwarded-Host"] = nil
-	if x.session != nil {
-		h.Set(mcp.HeaderSessionID, x.session.UpstreamID)
-	}
 	// An answer that may have to be looked into must not be compressed.
 	h["Accept-Encoding"] = uncompressed
 	maps.Copy(h, x.call.Principal.Identity)
@@ -170,8 +169,6 @@ func (x *exchange) header(status int, h http.Header) *mcpauth.Refusal {
 	// reverse_proxy makes an answer of its own when the client has gone away.
 	x.answered = x.request.Context().Err() == nil
 	x.streamed = strings.HasPrefix(h.Get("Content-Type"), "text/event-stream")
-	made := h.Get(mcp.HeaderSessionID)
-	h.Del(mcp.HeaderSessionID)
 	h.Del("Set-Cookie")
 	h.Del("WWW-Authenticate")
 	switch {
@@ -183,13 +180,13 @@ func (x *exchange) header(status int, h http.Header) *mcpauth.Refusal {
 	case x.call.Version.Modern():
 		return nil
 	case x.call.Is("initialize"):
-		if made != "" && status < 300 {
-			return x.begin(made, h)
+		if x.made != "" && status < 300 {
+			return x.begin(x.made, h)
 		}
 	case x.session != nil && status == http.StatusNotFound,
 		x.session != nil && x.request.Method == http.MethodDelete && status < 300:
 		x.remove()
-	case x.session != nil && made != "":
+	case x.session != nil && x.made != "":
 		h.Set(mcp.HeaderSessionID, x.session.ID)
 	}
 	if x.streamed && x.session != nil {
@@ -258,7 +255,6 @@ func (x *exchange) decline(m *jsonrpc.Message) {
 func (x *exchange) tell(r *http.Request, serving *caddyhttp.Server) error {
 	r.Header.Set("Accept", "application/json, text/event-stream")
 	r.Header.Set("Accept-Encoding", "identity")
-	r.Header.Set(mcp.HeaderSessionID, x.session.UpstreamID)
 	if r.RemoteAddr == "" {
 		r.RemoteAddr = "127.0.0.1:0" // where it comes from: here
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"go.uber.org/zap"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
@@ -74,7 +75,7 @@ type Server struct {
 	// with all its options. Required.
 	ProxyRaw json.RawMessage `json:"proxy,omitempty" caddy:"namespace=http.handlers inline_key=handler"`
 
-	proxy  caddyhttp.MiddlewareHandler
+	proxy  *reverseproxy.Handler
 	target *url.URL
 }
 
@@ -147,10 +148,11 @@ func (s *Server) provision(ctx caddy.Context) error {
 	if err != nil {
 		return fmt.Errorf("loading the proxy: %w", err)
 	}
-	proxy, ok := loaded.(caddyhttp.MiddlewareHandler)
+	proxy, ok := loaded.(*reverseproxy.Handler)
 	if !ok {
-		return fmt.Errorf("the proxy %T is not an HTTP handler", loaded)
+		return fmt.Errorf("the proxy is %T, and must be a reverse_proxy handler", loaded)
 	}
+	tap(proxy)
 	s.proxy = proxy
 	return nil
 }

@@ -35,7 +35,8 @@ func init() {
 type Redis struct {
 	// Where Redis is, as host:port: of one server, of the Sentinels, or of some nodes
 	// of the cluster. Placeholders are expanded when the configuration is loaded.
-	// Default: localhost:6379.
+	// The port is 6379 unless it is written, that of Sentinels 26379. Default:
+	// localhost.
 	Addresses []string `json:"addresses,omitempty"`
 
 	// The user and the password (ACL), or the password alone. Write a placeholder for

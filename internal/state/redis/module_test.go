@@ -67,3 +67,26 @@ func TestKey(t *testing.T) {
 		seen[k] = name
 	}
 }
+
+// TestPort: an address without a port has the usual one.
+func TestPort(t *testing.T) {
+	for _, c := range []struct {
+		master  string
+		written string
+		want    string
+	}{
+		{"", "redis.internal", "redis.internal:6379"},
+		{"", "redis.internal:7000", "redis.internal:7000"},
+		{"", "10.0.0.7", "10.0.0.7:6379"},
+		{"", "::1", "[::1]:6379"},
+		{"", "[::1]", "[::1]:6379"},
+		{"", "[::1]:7000", "[::1]:7000"},
+		{"m", "10.0.0.7", "10.0.0.7:26379"},
+	} {
+		s := settings{Addresses: []string{c.written}, Master: c.master}
+		s.defaults()
+		if s.Addresses[0] != c.want {
+			t.Errorf("%s: got %s, expected %s", c.written, s.Addresses[0], c.want)
+		}
+	}
+}

@@ -6,7 +6,9 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -39,7 +41,16 @@ type tlsFiles struct {
 
 func (s *settings) defaults() {
 	if len(s.Addresses) == 0 {
-		s.Addresses = []string{"localhost:6379"}
+		s.Addresses = []string{"localhost"}
+	}
+	port := "6379"
+	if s.Master != "" {
+		port = "26379"
+	}
+	for i, address := range s.Addresses {
+		if _, _, err := net.SplitHostPort(address); err != nil {
+			s.Addresses[i] = net.JoinHostPort(strings.Trim(address, "[]"), port)
+		}
 	}
 	if s.Prefix == "" {
 		s.Prefix = "mcp_gateway"
