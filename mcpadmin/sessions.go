@@ -13,6 +13,7 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/account"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/login"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/scope"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/session"
 )
 
@@ -80,7 +81,8 @@ var errNoSession = &refusal{status: http.StatusNotFound, reason: "session_unknow
 // overseen are the sessions that somebody may see and end: an administrator everybody's,
 // unless the token is bounded to less than the account may do.
 func (h *Handler) overseen(v *login.Visitor) session.Filter {
-	if v.Admin && v.Claims.Scope.Admin() && v.Claims.Scope.Unrestricted() {
+	reach, refused := v.Claims.Scope.ForAccount(scope.Account{Admin: v.Admin})
+	if refused == nil && reach.Admin() && reach.Unrestricted() {
 		return session.Filter{}
 	}
 	return session.Filter{Issuer: h.issuer, Subject: v.ID}

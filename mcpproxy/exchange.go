@@ -33,8 +33,6 @@ type exchange struct {
 	// server has begun to answer, streamed whether the answer is an event stream.
 	begun              []jsonrpc.ID
 	answered, streamed bool
-	// seen is how many messages the server has sent, as far as they were read.
-	seen int
 	// detach ends what ends the answer with the session.
 	detach func()
 	// made is the server's own id of a session, if its answer names one.
@@ -94,10 +92,6 @@ func (x *exchange) release() {
 	if s == nil {
 		return
 	}
-	if x.answered && x.seen == 0 && len(x.begun) > 0 {
-		x.seen = 1 // an answer that was not read
-	}
-	s.Count(x.seen, 0)
 	if x.detach != nil {
 		x.detach()
 		if len(x.begun) == 0 || s.Unanswered(x.begun) {
@@ -181,13 +175,18 @@ func (x *exchange) header(status int, h http.Header) *mcpauth.Refusal {
 		return nil
 	case x.call.Is("initialize"):
 		if x.made != "" && status < 300 {
-			return x.begin(x.made, h)
+			if refusal := x.begin(x.made, h); refusal != nil {
+				return refusal
+			}
 		}
 	case x.session != nil && status == http.StatusNotFound,
 		x.session != nil && x.request.Method == http.MethodDelete && status < 300:
 		x.remove()
 	case x.session != nil && x.made != "":
 		h.Set(mcp.HeaderSessionID, x.session.ID)
+	}
+	if !x.streamed && x.session != nil && status < 300 {
+		x.session.Count(len(x.begun), 0) // which it answers, whether that is read or not
 	}
 	if x.streamed && x.session != nil {
 		x.detach = x.session.Attach(x.call.EndStream)
@@ -203,7 +202,9 @@ func (x *exchange) unacceptable(status int, reason, message string) *mcpauth.Ref
 // message sees each message that the server sends, and decides whether the client
 // does.
 func (x *exchange) message(m *jsonrpc.Message, allowed bool) bool {
-	x.seen++
+	if x.streamed && x.session != nil {
+		x.session.Count(1, 0)
+	}
 	switch m.Kind {
 	case jsonrpc.Response:
 		if x.session != nil && m.Result.ProtocolVersion.Present && x.call.Is("initialize") {

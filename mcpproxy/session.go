@@ -159,6 +159,9 @@ func (x *exchange) begin(upstreamID string, h http.Header) *mcpauth.Refusal {
 	}
 	x.session = begun
 	begun.Count(1, len(x.call.Body))
+	if !x.streamed {
+		begun.Count(1, 0)
+	}
 	x.call.OnEvent(begun.Relayed)
 	x.call.CountBytes(begun.Received())
 	h.Set(mcp.HeaderSessionID, begun.ID)

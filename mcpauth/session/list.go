@@ -26,8 +26,7 @@ type Info struct {
 	// Used is when the session was used last. What other nodes know of that, and of
 	// Messages and Bytes, is told within half a minute.
 	Created, Used time.Time
-	// Messages and Bytes are those of the session, in both directions. An answer that
-	// was not read counts as one message.
+	// Messages and Bytes are those of the session, in both directions.
 	Messages, Bytes int64
 }
 
