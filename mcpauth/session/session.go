@@ -5,14 +5,13 @@
 package session
 
 import (
+	"container/list"
 	"crypto/sha256"
 	"encoding/binary"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"container/list"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/jsonrpc"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"

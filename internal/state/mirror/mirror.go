@@ -372,3 +372,6 @@ func (m *Mirror[E]) remove(ctx context.Context, key string) error {
 	}
 	return nil
 }
+
+// Interface guard
+var _ interface{ item() *Item } = (*Item)(nil)
