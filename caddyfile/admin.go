@@ -18,6 +18,7 @@ import (
 //		login_rate   <number>
 //		admin        on
 //		admin_trusted_header <name> from <peers...>
+//		sessions     on
 //	}
 func parseAdmin(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	b := &block{helper: h}
@@ -45,6 +46,10 @@ var adminWords = words{
 		return on(d)
 	}, true},
 	"admin_trusted_header": {parseAdminTrustedHeader, true},
+	"sessions": {func(b *block, d *caddyfile.Dispenser) error {
+		b.admin.Sessions = true
+		return on(d)
+	}, true},
 	"tokens": {func(b *block, d *caddyfile.Dispenser) error {
 		b.admin.Tokens = true
 		return on(d)

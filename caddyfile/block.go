@@ -157,6 +157,7 @@ var examples = map[string]string{
 	"session_idle_timeout":       "30m",
 	"session_lifetime":           "24h",
 	"stream_drain":               "5m",
+	"sessions":                   "on",
 	"task_lifetime":              "24h",
 	"team":                       "support",
 	"team_roles":                 "support viewer",

@@ -20,6 +20,7 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/catalogue"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/login"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/revocation"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/session"
 )
 
 func init() {
@@ -27,8 +28,8 @@ func init() {
 }
 
 // Handler is the gateway's own API in JSON. It answers these paths, below the path of
-// the public URL, and every other one below `/auth/`, `/tokens/` and `/admin/` with 404;
-// other requests are passed on:
+// the public URL, and every other one below `/auth/`, `/tokens/`, `/reverse-proxy/` and
+// `/admin/` with 404; other requests are passed on:
 //
 // Request | Body | Answer
 // --------|------|-------
@@ -39,6 +40,8 @@ func init() {
 // `POST /auth/password` | `email`, `password`, `new_password` | the password is another, and all sessions of the user are over
 // `POST /auth/register` | `email`, `password`, `full_name` | 201 and a new user, if registration is on
 // `POST /oauth/revoke` | `token`, as a form (RFC 7009) | 200: whoever has a token of the gateway's can end it
+// `GET /reverse-proxy/sessions` | none | the MCP sessions of the user, or for an administrator all of them
+// `DELETE /reverse-proxy/sessions/{id}` | none | the MCP session is over, and its event streams
 //
 // With tokens on, these answer to interactive sessions, too, below `/tokens`:
 //
@@ -86,6 +89,10 @@ type Handler struct {
 	// who holds them. Default: 10.
 	LoginRate int `json:"login_rate,omitempty"`
 
+	// Whether people can see and end their MCP sessions, and administrators everybody's.
+	// The mcp_gateway app must have accounts. Default: false.
+	Sessions bool `json:"sessions,omitempty"`
+
 	// Whether administrators have their API below `/admin/`. The mcp_gateway app must
 	// have accounts. It takes the token of an interactive session, and nothing of the
 	// gateway uses cookies. Default: false, each path is answered with 404.
@@ -108,6 +115,9 @@ type Handler struct {
 	// token, or all that were issued until some time.
 	revocations *revocation.Set
 	store       state.Store
+	// sessions are the MCP sessions, issuer is whose subjects the accounts are.
+	sessions *session.Sessions
+	issuer   string
 }
 
 // CaddyModule returns the Caddy module information.
@@ -146,12 +156,19 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.Registration {
 		h.app.Book().Registration = true
 	}
+	if h.Sessions && h.desk == nil {
+		return errors.New("nobody can ask for sessions: declare accounts in the global option mcp_gateway, at least an administrator")
+	}
 	if h.Login {
 		h.routeLogin()
 		h.routeOAuth()
 	}
 	if h.Login && h.Tokens {
 		h.routeTokens()
+	}
+	if h.Sessions {
+		h.sessions, h.issuer = h.app.SessionTable(), h.app.Issuer().Name()
+		h.routeSessions()
 	}
 	if h.Admin {
 		return h.routeAdministration(base.Origin())
@@ -180,7 +197,7 @@ func (h *Handler) Validate() error {
 }
 
 // own are the first segments of the paths that are answered, with 404 if need be.
-var own = []string{"/auth/", "/tokens/", revokePath + "/", "/admin/"}
+var own = []string{"/auth/", "/tokens/", revokePath + "/", "/reverse-proxy/", "/admin/"}
 
 // owns reports whether a path is the handler's to answer.
 func (h *Handler) owns(path string) bool {

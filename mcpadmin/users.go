@@ -36,7 +36,7 @@ var userDuties = []duty{
 	},
 	{
 		method: http.MethodGet, path: "/users/{email}/sessions", summary: "Lists the interactive sessions of a user",
-		answer: sessionList{}, status: http.StatusOK, do: listSessions,
+		answer: loginList{}, status: http.StatusOK, do: listSessions,
 	},
 	{
 		method: http.MethodDelete, path: "/users/{email}/sessions", summary: "Ends all interactive sessions of a user",
@@ -91,8 +91,8 @@ type newPassword struct {
 	Password text `json:"password"`
 }
 
-// sessionList is all interactive sessions of a user.
-type sessionList struct {
+// loginList is all interactive sessions of a user.
+type loginList struct {
 	Sessions []login.Session `json:"sessions"`
 }
 
@@ -211,7 +211,7 @@ func listSessions(ctx context.Context, e *errand) (any, error) {
 		return nil, err
 	}
 	sessions, err := desk.Sessions(ctx, user.ID)
-	return sessionList{sessions}, err
+	return loginList{sessions}, err
 }
 
 func endSessions(ctx context.Context, e *errand) (any, error) {

@@ -92,8 +92,16 @@ func newWorld(t *testing.T) *world {
 		body, _ := io.ReadAll(r.Body)
 		w.mu.Lock()
 		w.got = append(w.got, string(body))
+		if r.Method == http.MethodDelete {
+			w.got = append(w.got, "DELETE "+r.Header.Get("Mcp-Session-Id"))
+		}
 		w.mu.Unlock()
 		rw.Header().Set("Content-Type", "application/json")
+		if strings.Contains(string(body), `"method":"initialize"`) {
+			rw.Header().Set("Mcp-Session-Id", "recognisable-upstream-session")
+			_, _ = io.WriteString(rw, `{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2025-06-18","capabilities":{},"serverInfo":{"name":"s","version":"1"}}}`)
+			return
+		}
 		_, _ = io.WriteString(rw, `{"jsonrpc":"2.0","id":1,"result":{"resultType":"complete","tools":[]}}`)
 	}))
 	t.Cleanup(w.upstream.Close)

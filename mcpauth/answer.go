@@ -91,6 +91,7 @@ func (a *answer) WriteHeader(status int) {
 		return
 	}
 	a.status = status
+	a.call.end = a.end
 	header := a.Header()
 	header.Del("Trailer") // nobody could judge them in time; finish drops the others
 	allowOrigin(header, a.call.origin)
@@ -163,6 +164,7 @@ func (a *answer) Write(p []byte) (int, error) {
 	if a.mode == undecided {
 		a.WriteHeader(http.StatusOK)
 	}
+	a.count(int64(len(p)))
 	switch a.mode {
 	case pass:
 		return a.ResponseWriter.Write(p)
@@ -188,9 +190,17 @@ func (a *answer) ReadFrom(r io.Reader) (int64, error) {
 		a.WriteHeader(http.StatusOK)
 	}
 	if a.mode == pass {
-		return a.ResponseWriterWrapper.ReadFrom(r)
+		n, err := a.ResponseWriterWrapper.ReadFrom(r)
+		a.count(n)
+		return n, err
 	}
 	return io.Copy(struct{ io.Writer }{a}, r)
+}
+
+func (a *answer) count(n int64) {
+	if received := a.call.received; received != nil {
+		received.Add(n)
+	}
 }
 
 // FlushError implements http.ResponseController's Flush. An answer that is kept

@@ -21,12 +21,13 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/internal/metric"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/report"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/seal"
-	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/steady"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/account"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/catalogue"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/issue"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/login"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/session"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/tasks"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
 )
 
@@ -52,17 +53,16 @@ type App struct {
 	// not looked at, and the gateway is not one for development.
 	Environment string `json:"environment,omitempty"`
 
-	// Sessions bounds the table of MCP sessions (MCP 2025-03-26 to 2025-11-25).
-	// The table outlives reloads; it does not outlive the process.
+	// Sessions bounds the MCP sessions (MCP 2025-03-26 to 2025-11-25). They are in
+	// the store: they outlive the process, and any node can serve any of them.
 	Sessions *SessionLimits `json:"sessions,omitempty"`
 
 	// Tasks bounds the table that says whose a task is (MCP 2025-11-25, and the
-	// extension io.modelcontextprotocol/tasks of 2026-07-28). The table outlives
-	// reloads; it does not outlive the process.
+	// extension io.modelcontextprotocol/tasks of 2026-07-28). It is in the store.
 	Tasks *TaskLimits `json:"tasks,omitempty"`
 
 	// StoreRaw is where the gateway keeps what must outlive the process or be known
-	// to several nodes: revocations, issued tokens, accounts and counters. Default:
+	// to several nodes: revocations, issued tokens, accounts, sessions and counters. Default:
 	// the store embedded, whose file is made when there is something to keep.
 	StoreRaw json.RawMessage `json:"store,omitempty" caddy:"namespace=mcp_gateway.stores inline_key=store"`
 
@@ -116,6 +116,7 @@ type App struct {
 	sealing bool
 	// handlers are those of this configuration, which is of this generation.
 	handlers   []*Handler
+	leaves     []func(context.Context, session.Parting) bool
 	generation uint64
 	// rejected is whether the configuration was given up before it ran.
 	rejected atomic.Bool
@@ -134,12 +135,12 @@ type SessionLimits struct {
 	// Lifetime ends a session in any case. Default: 24h.
 	Lifetime caddy.Duration `json:"lifetime,omitempty"`
 
-	// Max is how many sessions there may be. One more ends the one that was not
+	// Max is how many sessions one node may serve. One more ends the one that was not
 	// used for longest. Default: 100000.
 	Max int `json:"max,omitempty"`
 
-	// MaxPerPrincipal is the same for the sessions of one principal. Default:
-	// 1000.
+	// MaxPerPrincipal is how many sessions one principal may have on all nodes. One
+	// more ends the one that was not used for longest. Default: 1000.
 	MaxPerPrincipal int `json:"max_per_principal,omitempty"`
 }
 
@@ -150,19 +151,18 @@ type TaskLimits struct {
 	// does not set a shorter time. Default: 24h.
 	Lifetime caddy.Duration `json:"lifetime,omitempty"`
 
-	// Max is how many tasks there may be. One more forgets the one that was not asked
-	// for in the longest time. Default: 100000.
+	// Max is how many tasks one node may know. One more forgets the one that was not
+	// asked for in the longest time. Default: 100000.
 	Max int `json:"max,omitempty"`
 
-	// MaxPerPrincipal is the same for the tasks of one principal. Default: 1000.
+	// MaxPerPrincipal is the same for the tasks of one principal on all nodes.
+	// Default: 1000.
 	MaxPerPrincipal int `json:"max_per_principal,omitempty"`
 }
 
 // shared is what outlives a reload.
 type shared struct {
-	sessions *state.Sessions
-	tasks    *state.Tasks
-	secret   *seal.Secret
+	secret *seal.Secret
 	// cursors is the secret's box for them.
 	cursors *seal.Box
 	// running is the configuration that runs, generations the number of all that
@@ -174,8 +174,8 @@ type shared struct {
 	watches watches
 }
 
-func newShared(sessions state.Limits, tasks state.TaskLimits) (*shared, error) {
-	s := &shared{sessions: state.NewSessions(sessions), tasks: state.NewTasks(tasks), secret: seal.NewSecret()}
+func newShared() (*shared, error) {
+	s := &shared{secret: seal.NewSecret()}
 	var err error
 	s.cursors, err = s.secret.Box("cursor")
 	return s, err
@@ -233,7 +233,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	a.now = steady.Now
 	a.ctx, a.storage, a.logger = ctx, ctx.Storage(), ctx.Logger()
 	value, _, err := pool.LoadOrNew(sharedKey, func() (caddy.Destructor, error) {
-		return newShared(l.limits(), a.Tasks.limits())
+		return newShared()
 	})
 	if err != nil {
 		return err
@@ -300,10 +300,10 @@ func (a *App) Handle(ctx context.Context, e caddy.Event) error {
 	}
 	a.run()
 	a.observe()
-	a.shared.sessions.SetLimits(a.Sessions.limits())
-	a.shared.tasks.SetLimits(a.Tasks.limits())
-	a.store.revocations.SetAllowStale(time.Duration(a.AllowStale))
-	a.store.live.SetAllowStale(time.Duration(a.AllowStale))
+	a.store.sessions.SetLimits(a.Sessions.limits())
+	a.store.sessions.SetLeave(a.leave)
+	a.store.tasks.SetLimits(a.Tasks.limits())
+	a.store.setAllowStale(time.Duration(a.AllowStale))
 	if a.sealing {
 		a.loadSecret(ctx)
 	}
@@ -343,8 +343,28 @@ func (a *App) Cleanup() error {
 	return errors.Join(err, err2)
 }
 
-// SessionTable returns the table of sessions.
-func (a *App) SessionTable() *state.Sessions { return a.shared.sessions }
+// SessionTable returns the table of sessions. It must not be used before the app has
+// started.
+func (a *App) SessionTable() *session.Sessions { return a.store.sessions }
+
+// OnLeave has a module tell servers when the gateway has no more use for a session. It
+// reports whether the server is one of its own. Modules call it in Provision.
+func (a *App) OnLeave(leave func(ctx context.Context, p session.Parting) bool) {
+	a.leaves = append(a.leaves, leave)
+}
+
+// leaveTimeout is how long a server may take to be told.
+const leaveTimeout = 10 * time.Second
+
+func (a *App) leave(p session.Parting) {
+	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
+	defer cancel()
+	for _, leave := range a.leaves {
+		if leave(ctx, p) {
+			return
+		}
+	}
+}
 
 // Development reports whether the gateway is for development alone, where what is
 // unsafe is only warned of.
@@ -365,8 +385,8 @@ func (a *App) Ready() map[string]error {
 	return results
 }
 
-func (l *SessionLimits) limits() state.Limits {
-	return state.Limits{
+func (l *SessionLimits) limits() session.Limits {
+	return session.Limits{
 		Idle:     time.Duration(l.IdleTimeout),
 		Life:     time.Duration(l.Lifetime),
 		Max:      l.Max,
@@ -374,8 +394,8 @@ func (l *SessionLimits) limits() state.Limits {
 	}
 }
 
-func (l *TaskLimits) limits() state.TaskLimits {
-	return state.TaskLimits{Life: time.Duration(l.Lifetime), Max: l.Max, PerOwner: l.MaxPerPrincipal}
+func (l *TaskLimits) limits() tasks.Limits {
+	return tasks.Limits{Life: time.Duration(l.Lifetime), Max: l.Max, PerOwner: l.MaxPerPrincipal}
 }
 
 // Interface guards

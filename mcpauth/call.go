@@ -2,9 +2,12 @@ package mcpauth
 
 import (
 	"bytes"
+	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
@@ -14,6 +17,7 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/policy"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/scope"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/tasks"
 )
 
 // Call is a request that mcp_auth has allowed: who sends it, to which server, and
@@ -61,7 +65,7 @@ type Call struct {
 	wanted *[]policy.Question
 	// continued are the keys of the requests whose cursors were opened.
 	continued []string
-	tasks     *state.Tasks
+	tasks     *tasks.Tasks
 	// looked is whether a rule looked at the arguments.
 	looked bool
 
@@ -71,6 +75,10 @@ type Call struct {
 	onEvent   func(id []byte)
 	onTask    func(id jsonrpc.ID) (state.Task, bool)
 	readJSON  bool
+	// received counts the bytes of the server's answer, if somebody wants to know;
+	// end ends it, if it is an event stream.
+	received *atomic.Int64
+	end      func(cause error)
 }
 
 // callVar is the name of the Call among a request's variables.
@@ -205,6 +213,24 @@ func (c *Call) OnEvent(f func(id []byte)) { c.onEvent = f }
 // OnTask has f tell which task was asked for by a request that is not one of the
 // call's own: its answer may come here when its stream was broken and is resumed.
 func (c *Call) OnTask(f func(id jsonrpc.ID) (state.Task, bool)) { c.onTask = f }
+
+// CountBytes has the bytes that the server answers with added up.
+func (c *Call) CountBytes(received *atomic.Int64) { c.received = received }
+
+// EndStream ends the event stream that answers the call, as a stream ends that has nothing
+// more to say. It must not be called before the header of the answer was seen.
+func (c *Call) EndStream() { c.end(errEnded) }
+
+// errEnded ends a stream together with its session.
+var errEnded = fmt.Errorf("%w: the session has ended", ErrStreamOver)
+
+// context is that of the request.
+func (c *Call) context() context.Context {
+	if c.incoming == nil {
+		return context.Background()
+	}
+	return c.incoming.Context()
+}
 
 // ReadJSON has JSON answers read even where there is nothing to filter.
 func (c *Call) ReadJSON() { c.readJSON = true }

@@ -23,6 +23,7 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/live"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/policy"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/revocation"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/tasks"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
 )
 
@@ -135,7 +136,7 @@ type Handler struct {
 	verifier  *token.Verifier
 	tokens    *token.Cache[*Principal]
 	store     state.Store
-	tasks     *state.Tasks
+	tasks     *tasks.Tasks
 
 	revocations *revocation.Set
 	// uses counts those of API tokens of the gateway's own.
@@ -224,7 +225,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.tokens = token.NewCache[*Principal](h.TokenCache)
 	app.Check("keys", h.verifier.Ready)
 	h.verifier.Environment = app.Environment
-	h.store, h.tasks = app.Store(), app.shared.tasks
+	h.store, h.tasks = app.Store(), app.store.tasks
 	h.revocations = app.Revocations()
 	h.uses = app.store.uses
 	for _, e := range h.endpoints {

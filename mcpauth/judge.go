@@ -245,6 +245,11 @@ func (c *Call) filterFor(m *jsonrpc.Message, body []byte) (jsonrpc.Filter, bool,
 	f, all := c.filter(), true
 	for _, list := range m.Result.Lists {
 		all = all && c.Principal.seesAll[list.List]
+		if list.List == jsonrpc.Tasks {
+			if err := c.lookUpTasks(&f, list.Items); err != nil {
+				return jsonrpc.Filter{}, false, err
+			}
+		}
 	}
 	f.Cursor, f.Instructions = cursor, told
 	// What everybody is told in the same way is private only if the rest is.

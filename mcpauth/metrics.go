@@ -5,14 +5,15 @@ import (
 	"errors"
 	"net/http"
 	"sync/atomic"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/jsonrpc"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/metric"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/steady"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/issue"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/revocation"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/session"
 )
 
 // observed is what can be seen of the configuration that runs. The registry of one that
@@ -21,6 +22,7 @@ type observed struct {
 	generation  uint64
 	shared      *shared
 	revocations *revocation.Set
+	sessions    *session.Sessions
 	issuer      *issue.Issuer
 }
 
@@ -30,7 +32,7 @@ var inForce atomic.Pointer[observed]
 // observe shows this configuration from now on.
 func (a *App) observe() {
 	metric.Configured()
-	inForce.Store(&observed{a.generation, a.shared, a.store.revocations, a.issuer})
+	inForce.Store(&observed{a.generation, a.shared, a.store.revocations, a.store.sessions, a.issuer})
 }
 
 // unobserve shows nothing, if it is this configuration that is shown.
@@ -85,7 +87,7 @@ func (gauges) Collect(to chan<- prometheus.Metric) {
 	if seen == nil {
 		return
 	}
-	at := time.Now()
+	at := steady.Now()
 	put := func(desc *prometheus.Desc, value float64, labels ...string) {
 		to <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
 	}
@@ -94,7 +96,7 @@ func (gauges) Collect(to chan<- prometheus.Metric) {
 	put(descStreams, float64(calls), "call")
 	put(descOldStreams, float64(old))
 	put(descConfigurations, float64(configurations))
-	put(descSessions, float64(seen.shared.sessions.Len()))
+	put(descSessions, float64(seen.sessions.Len()))
 	status := seen.revocations.Status(at)
 	put(descRevocations, float64(status.Revocations))
 	if status.Loaded {

@@ -119,26 +119,3 @@ func TestClockMovedOverStreams(t *testing.T) {
 		})
 	}
 }
-
-// TestSessionsAndClock: the table of sessions is told the time by the same clock, so that
-// a session whose time is up stays so.
-func TestSessionsAndClock(t *testing.T) {
-	sessions := state.NewSessions(state.Limits{Idle: time.Minute, Life: time.Hour, Max: 10, PerOwner: 10})
-	owner := state.Owner{Issuer: gateIssuer, Subject: "somebody"}
-	ids := map[string]string{}
-	add := func(name string, at time.Time) {
-		s := &state.Session{Owner: owner, Server: "notes"}
-		sessions.Add(s, at)
-		ids[name] = s.ID
-	}
-	now := steady.Now()
-	add("over", now.Add(-61*time.Minute))
-	add("idle", now.Add(-2*time.Minute))
-	add("used", now)
-	defer steady.Move(-2 * time.Hour)()
-	for name, want := range map[string]bool{"over": false, "idle": false, "used": true} {
-		if got := sessions.Use(ids[name], owner, "notes", steady.Now()) != nil; got != want {
-			t.Errorf("%s: %v", name, got)
-		}
-	}
-}

@@ -10,6 +10,9 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/revocation"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/session"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/tasks"
 )
 
 // load loads a module into a configuration of its own, and cleans it up.
@@ -124,6 +127,12 @@ func TestProvisionDefaults(t *testing.T) {
 func newApp(t *testing.T, limits *SessionLimits) (a *App, started func()) {
 	t.Helper()
 	t.Setenv("XDG_DATA_HOME", t.TempDir())
+	return nextApp(t, limits)
+}
+
+// nextApp is newApp with the store of the one before.
+func nextApp(t *testing.T, limits *SessionLimits) (a *App, started func()) {
+	t.Helper()
 	ctx, err := caddy.ProvisionContext(&caddy.Config{Admin: &caddy.AdminConfig{Disabled: true}})
 	if err != nil {
 		t.Fatal(err)
@@ -150,15 +159,15 @@ func newApp(t *testing.T, limits *SessionLimits) (a *App, started func()) {
 func TestAppDefaults(t *testing.T) {
 	a, _ := newApp(t, nil)
 	defer func() { _ = a.Cleanup() }()
-	if got, want := a.Sessions.limits(), (state.Limits{Idle: 30 * time.Minute, Life: 24 * time.Hour, Max: 100_000, PerOwner: 1000}); got != want {
+	if got, want := a.Sessions.limits(), (session.Limits{Idle: 30 * time.Minute, Life: 24 * time.Hour, Max: 100_000, PerOwner: 1000}); got != want {
 		t.Errorf("limits %+v, expected %+v", got, want)
 	}
-	if got, want := a.Tasks.limits(), (state.TaskLimits{Life: 24 * time.Hour, Max: 100_000, PerOwner: 1000}); got != want {
+	if got, want := a.Tasks.limits(), (tasks.Limits{Life: 24 * time.Hour, Max: 100_000, PerOwner: 1000}); got != want {
 		t.Errorf("limits of tasks %+v, expected %+v", got, want)
 	}
 	b, _ := newApp(t, &SessionLimits{Max: 7})
 	defer func() { _ = b.Cleanup() }()
-	if got, want := b.Sessions.limits(), (state.Limits{Idle: 30 * time.Minute, Life: 24 * time.Hour, Max: 7, PerOwner: 1000}); got != want {
+	if got, want := b.Sessions.limits(), (session.Limits{Idle: 30 * time.Minute, Life: 24 * time.Hour, Max: 7, PerOwner: 1000}); got != want {
 		t.Errorf("limits %+v, expected %+v", got, want)
 	}
 }
@@ -198,7 +207,11 @@ func TestGenerations(t *testing.T) {
 	before := references()
 	fill := func(a *App, n int) {
 		for range n {
-			a.SessionTable().Add(&state.Session{Owner: state.Owner{Subject: "generations"}, Server: "a"}, time.Now())
+			s := &session.Session{Owner: state.Owner{Subject: "generations"}, Server: "a"}
+			if err := a.SessionTable().Begin(t.Context(), s, revocation.Token{}); err != nil {
+				t.Fatal(err)
+			}
+			a.SessionTable().Release(s)
 		}
 	}
 	first, started := newApp(t, &SessionLimits{Max: 3})
@@ -210,7 +223,7 @@ func TestGenerations(t *testing.T) {
 	}
 
 	// A configuration that is rejected after its app was provisioned.
-	rejected, _ := newApp(t, &SessionLimits{Max: 1})
+	rejected, _ := nextApp(t, &SessionLimits{Max: 1})
 	if rejected.SessionTable() != table {
 		t.Error("two generations have two tables")
 	}
@@ -226,7 +239,7 @@ func TestGenerations(t *testing.T) {
 	}
 
 	// One that replaces the first.
-	second, started := newApp(t, &SessionLimits{Max: 2})
+	second, started := nextApp(t, &SessionLimits{Max: 2})
 	if n := table.Len(); n != 3 {
 		t.Errorf("%d sessions before the second generation has started", n)
 	}

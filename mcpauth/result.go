@@ -7,7 +7,6 @@ import (
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/jsonrpc"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
-	"github.com/caddymcp/caddy-mcp-gateway/internal/steady"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/policy"
 )
 
@@ -24,7 +23,7 @@ func (c *Call) judgeResult(m *jsonrpc.Message) *Refusal {
 	}
 	asked := c.asked(m.ID)
 	if asked != nil && asked.Method == "tasks/get" && r.Task != nil && r.Task.ID == asked.Params.TaskID {
-		c.tasks.Renew(c.Server, r.Task.ID.Value, c.Principal.Owner(), r.Task.TTL, steady.Now())
+		c.tasks.Renew(c.Server, r.Task.ID.Value, c.Principal.Owner(), r.Task.TTL)
 	}
 	if r.Capabilities && asked != nil && (asked.Method == "server/discover" || asked.Method == "initialize") {
 		c.taskless().Store(!r.HostsTasks)

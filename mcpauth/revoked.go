@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/steady"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/revocation"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
 )
@@ -68,3 +69,7 @@ func causeOf(v revocation.Verdict) error {
 	}
 	return errRevocationUnknown
 }
+
+// Token is what the call's token can be revoked by, for what of the call lasts longer than
+// it does, such as a session.
+func (c *Call) Token() revocation.Token { return *c.Principal.revocableAt(steady.Now()) }

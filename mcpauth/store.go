@@ -15,6 +15,8 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/catalogue"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/live"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/revocation"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/session"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/tasks"
 )
 
 // stores holds the open stores over reloads, by what makes two of them the same.
@@ -34,7 +36,9 @@ type sharedStore struct {
 	uses *catalogue.Usage
 	// live is what the store says of those who hold the gateway's own tokens. It is
 	// followed from when there first are such tokens.
-	live *live.Cache
+	live     *live.Cache
+	sessions *session.Sessions
+	tasks    *tasks.Tasks
 
 	mu      sync.Mutex
 	open    bool
@@ -68,7 +72,11 @@ func (a *App) takeStore(ctx caddy.Context) error {
 	value, _, err := stores.LoadOrNew(key, func() (caddy.Destructor, error) {
 		known := live.New(metric.Store(module.NewStore()))
 		store := known.Store()
-		return &sharedStore{store: store, revocations: revocation.New(store), uses: catalogue.NewUsage(store), live: known}, nil
+		revocations := revocation.New(store)
+		return &sharedStore{
+			store: store, revocations: revocations, uses: catalogue.NewUsage(store), live: known,
+			sessions: session.New(store, revocations, a.Sessions.limits()), tasks: tasks.New(store, a.Tasks.limits()),
+		}, nil
 	})
 	if err != nil {
 		return err
@@ -106,6 +114,8 @@ func (s *sharedStore) start() error {
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.running.Go(func() { s.revocations.Run(s.ctx, logNow) })
 	s.running.Go(func() { s.uses.Run(s.ctx, logNow) })
+	s.running.Go(func() { s.sessions.Run(s.ctx) })
+	s.running.Go(func() { s.tasks.Run(s.ctx) })
 	// Until they are known, requests are refused. A store that cannot be reached must
 	// not keep the configuration from being loaded, though.
 	select {
@@ -137,6 +147,14 @@ func (s *sharedStore) startLive() {
 	case <-s.live.Known():
 	case <-time.After(knownTimeout):
 	}
+}
+
+// setAllowStale says for how long what is known is relied on when the store is cut off.
+func (s *sharedStore) setAllowStale(allow time.Duration) {
+	s.revocations.SetAllowStale(allow)
+	s.live.SetAllowStale(allow)
+	s.sessions.SetAllowStale(allow)
+	s.tasks.SetAllowStale(allow)
 }
 
 // Destruct closes the store when no configuration has it any more.

@@ -2,6 +2,7 @@ package mcpauth
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"net/http"
 	"strings"
@@ -12,7 +13,6 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/internal/jsonrpc"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
-	"github.com/caddymcp/caddy-mcp-gateway/internal/steady"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/policy"
 )
 
@@ -29,9 +29,12 @@ func (c *Call) judgeTask(m *jsonrpc.Message, perm mcp.Permission) *Refusal {
 	if c.Version.Modern() && !m.Params.Meta.Declared.Tasks && !c.taskless().Load() {
 		return undeclaredTasks(m)
 	}
-	task, ok := c.tasks.Find(c.Server, m.Params.TaskID.Value, c.Principal.Owner(), steady.Now())
-	if !ok {
+	task, err := c.tasks.Find(c.context(), c.Server, m.Params.TaskID.Value, c.Principal.Owner())
+	switch {
+	case errors.Is(err, state.ErrNotFound):
 		return c.unknownTask(m)
+	case err != nil:
+		return c.noStore(m, err)
 	}
 	asked := c.made(&task)
 	if !c.mayUse(asked) {
@@ -87,8 +90,33 @@ func (c *Call) mayFollow(id string) bool {
 	if !c.Principal.may(mcp.TasksRead, c.Server, policy.KindNone, "") {
 		return false
 	}
-	task, ok := c.tasks.Find(c.Server, id, c.Principal.Owner(), steady.Now())
-	return ok && c.mayUse(c.made(&task))
+	task, err := c.tasks.Find(c.context(), c.Server, id, c.Principal.Owner())
+	return err == nil && c.mayUse(c.made(&task))
+}
+
+// noStore answers when it is not known whose a task is.
+func (c *Call) noStore(m *jsonrpc.Message, err error) *Refusal {
+	c.logger.Error("the store of tasks is not available", zap.Error(err))
+	f := refuse(http.StatusServiceUnavailable, mcp.CodeUpstream, "store_unavailable", "it is not known whose this task is; try again")
+	f.ID = m.ID
+	return f
+}
+
+// lookUpTasks finds out about all tasks of a list at once.
+func (c *Call) lookUpTasks(f *jsonrpc.Filter, items []jsonrpc.Item) error {
+	ids := make([]string, len(items))
+	for i := range items {
+		ids[i] = items[i].Key
+	}
+	there, err := c.tasks.FindAll(c.context(), c.Server, ids)
+	if err != nil {
+		return err
+	}
+	keep := f.Keep
+	f.Keep = func(list jsonrpc.List, key string) bool {
+		return (list != jsonrpc.Tasks || there[key]) && keep(list, key)
+	}
+	return nil
 }
 
 // judgeTasking decides on a call that asks to be run as a task. The revisions before
@@ -138,10 +166,14 @@ func (c *Call) newTask(m *jsonrpc.Message) state.Task {
 func (c *Call) bind(made *jsonrpc.Task, task state.Task) *Refusal {
 	err := errors.New("the task has no id")
 	if made.ID.Present {
-		err = c.tasks.Bind(c.Server, made.ID.Value, task, made.TTL, steady.Now())
+		err = c.tasks.Bind(context.WithoutCancel(c.context()), c.Server, made.ID.Value, task, made.TTL)
 	}
-	if err == nil {
+	switch {
+	case err == nil:
 		return nil
+	case errors.Is(err, state.ErrUnavailable):
+		c.logger.Error("task can't be entered: the store is not available", zap.String("server", c.Server), zap.Error(err))
+		return refuse(http.StatusServiceUnavailable, mcp.CodeUpstream, "store_unavailable", "it can't be kept whose this task is")
 	}
 	c.logger.Error("task of the server is refused", zap.String("server", c.Server), zap.String("tool", clip(task.Tool)), zap.Error(err))
 	return refuse(http.StatusBadGateway, mcp.CodeUpstream, "task_id", "the server's answer is not acceptable")

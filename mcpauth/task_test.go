@@ -279,6 +279,7 @@ func TestTaskRequests(t *testing.T) {
 // TestServerWithoutTasks: a server that says that it hosts no tasks does not know their
 // methods, and so the gateway does not either.
 func TestServerWithoutTasks(t *testing.T) {
+	t.Setenv("XDG_DATA_HOME", t.TempDir()) // where nobody has a task
 	for _, e := range eras {
 		method := map[string]string{"2025-11-25": "initialize", "2026-07-28": "server/discover"}[e.version]
 		capabilities := "{}"

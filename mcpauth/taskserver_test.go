@@ -9,9 +9,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
-
-	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
 )
 
 // taskServer is a server that runs every call as a task, with the id that the call's
@@ -149,6 +146,7 @@ func newTaskGate(t *testing.T, server *taskServer) *gate {
 	conditional["if"] = `args.limit < 10 && claims.team == "blue"`
 	careful := grant("tools.execute", "notes/work")
 	careful["if"] = `!has(args.danger)`
+	t.Setenv("XDG_DATA_HOME", t.TempDir()) // each has a store of its own
 	g := newGate(t, map[string]any{"roles": []any{
 		taskRole("worker", grant("tools.execute", "notes/work", "notes/play"), grant("tasks.read"), grant("tasks.write")),
 		taskRole("idle", grant("tools.execute", "notes/play"), grant("tasks.read"), grant("tasks.write")),
@@ -157,6 +155,5 @@ func newTaskGate(t *testing.T, server *taskServer) *gate {
 		taskRole("blue", conditional, grant("tasks.read"), grant("tasks.write")),
 		taskRole("careful", careful, grant("tasks.read"), grant("tasks.write")),
 	}}, server.serve)
-	g.handler.tasks = state.NewTasks(state.TaskLimits{Life: time.Hour, Max: 1000, PerOwner: 100})
 	return g
 }

@@ -17,9 +17,8 @@ import (
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/jsonrpc"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
-	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
-	"github.com/caddymcp/caddy-mcp-gateway/internal/steady"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/session"
 )
 
 // exchange is one request on its way to a server and back.
@@ -29,11 +28,13 @@ type exchange struct {
 	server  *Server
 	request *http.Request
 	// session is the one the request belongs to, if any.
-	session *state.Session
+	session *session.Session
 	// begun are the requests that it carries in the session, answered is whether the
 	// server has begun to answer, streamed whether the answer is an event stream.
 	begun              []jsonrpc.ID
 	answered, streamed bool
+	// detach ends what ends the answer with the session.
+	detach func()
 	// made is the server's own id of a session, if its answer names one.
 	made string
 	// chosen is the upstream that the selection policy found, gone that it found
@@ -48,10 +49,8 @@ const exchangeVar = "mcp.exchange"
 // carry sends the request to the server and its answer to the client.
 func (x *exchange) carry(w http.ResponseWriter, next caddyhttp.Handler) error {
 	forward, refusal := x.enter()
-	if entered := x.session; entered != nil {
-		// However it ends: a broken answer is a panic.
-		defer func() { x.sessions.Release(entered, steady.Now()) }()
-	}
+	// However it ends: a broken answer is a panic.
+	defer x.release()
 	if refusal != nil {
 		x.logger.Info("refused", zap.String("reason", refusal.Reason), zap.String("server", x.server.Name))
 		refusal.WriteTo(w)
@@ -68,6 +67,8 @@ func (x *exchange) carry(w http.ResponseWriter, next caddyhttp.Handler) error {
 	if x.session != nil {
 		x.call.OnEvent(x.session.Relayed)
 		x.call.OnTask(x.session.TaskOf)
+		x.session.Count(len(x.call.Messages), len(x.call.Body))
+		x.call.CountBytes(x.session.Received())
 	}
 	err := x.server.proxy.ServeHTTP(w, x.request, next)
 	var unreached reverseproxy.DialError
@@ -82,6 +83,22 @@ func (x *exchange) carry(w http.ResponseWriter, next caddyhttp.Handler) error {
 	}
 	x.call.OnHeader(nil)
 	return x.failed(w, err)
+}
+
+// release lets go of the session. When a stream has ended before it was over, its client
+// may come back to go on with it by another node, which has to know what was sent.
+func (x *exchange) release() {
+	s := x.session
+	if s == nil {
+		return
+	}
+	if x.detach != nil {
+		x.detach()
+		if len(x.begun) == 0 || s.Unanswered(x.begun) {
+			s.Save()
+		}
+	}
+	x.sessions.Release(s)
 }
 
 // done notes that requests of the session have been answered.
@@ -158,15 +175,22 @@ func (x *exchange) header(status int, h http.Header) *mcpauth.Refusal {
 		return nil
 	case x.call.Is("initialize"):
 		if x.made != "" && status < 300 {
-			return x.begin(x.made, h)
+			if refusal := x.begin(x.made, h); refusal != nil {
+				return refusal
+			}
 		}
 	case x.session != nil && status == http.StatusNotFound:
-		x.sessions.Remove(x.session)
+		x.remove(session.EndServer)
 	case x.session != nil && x.request.Method == http.MethodDelete && status < 300:
-		x.session.Because(state.EndClient)
-		x.sessions.Remove(x.session)
+		x.remove(session.EndClient)
 	case x.session != nil && x.made != "":
 		h.Set(mcp.HeaderSessionID, x.session.ID)
+	}
+	if !x.streamed && x.session != nil && status < 300 {
+		x.session.Count(len(x.begun), 0) // which it answers, whether that is read or not
+	}
+	if x.streamed && x.session != nil {
+		x.detach = x.session.Attach(x.call.EndStream)
 	}
 	return nil
 }
@@ -179,6 +203,9 @@ func (x *exchange) unacceptable(status int, reason, message string) *mcpauth.Ref
 // message sees each message that the server sends, and decides whether the client
 // does.
 func (x *exchange) message(m *jsonrpc.Message, allowed bool) bool {
+	if x.streamed && x.session != nil {
+		x.session.Count(1, 0)
+	}
 	switch m.Kind {
 	case jsonrpc.Response:
 		if x.session != nil && m.Result.ProtocolVersion.Present && x.call.Is("initialize") {
@@ -194,7 +221,7 @@ func (x *exchange) message(m *jsonrpc.Message, allowed bool) bool {
 			x.logger.Error("request of the server is dropped", zap.String("server", x.server.Name), zap.String("method", m.Method))
 			return false
 		}
-		if !allowed || !x.session.Asked(m.ID) {
+		if !allowed || !x.sessions.Asked(x.request.Context(), x.session, m.ID) {
 			x.decline(m)
 			return false
 		}
@@ -215,14 +242,26 @@ func (x *exchange) decline(m *jsonrpc.Message) {
 		return
 	}
 	r.Header.Set("Content-Type", "application/json")
-	r.Header.Set("Accept", "application/json, text/event-stream")
-	r.Header.Set("Accept-Encoding", "identity")
 	if v := x.session.Negotiated(); v != "" {
 		r.Header.Set(mcp.HeaderProtocolVersion, string(v))
 	}
 	r.RemoteAddr = x.request.RemoteAddr
-	// A request of its own: variables and placeholders must not be shared.
 	serving, _ := x.request.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if err := x.tell(r, serving); err != nil {
+		x.logger.Warn("the server could not be told", zap.String("server", x.server.Name), zap.Error(err))
+	}
+}
+
+// tell sends the server a request of the gateway's own in the session, whatever the
+// answer.
+func (x *exchange) tell(r *http.Request, serving *caddyhttp.Server) error {
+	r.Header.Set("Accept", "application/json, text/event-stream")
+	r.Header.Set("Accept-Encoding", "identity")
+	if r.RemoteAddr == "" {
+		r.RemoteAddr = "127.0.0.1:0" // where it comes from: here
+	}
+	r.Host = x.server.Host
+	// A request of its own: variables and placeholders must not be shared.
 	repl := caddy.NewReplacer()
 	nobody := &unheard{header: make(http.Header)}
 	r = caddyhttp.PrepareRequest(r, repl, nobody, serving)
@@ -233,9 +272,7 @@ func (x *exchange) decline(m *jsonrpc.Message) {
 		}
 	}()
 	last := caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return nil })
-	if err := x.server.proxy.ServeHTTP(nobody, r, last); err != nil {
-		x.logger.Warn("the server could not be told", zap.String("server", x.server.Name), zap.Error(err))
-	}
+	return x.server.proxy.ServeHTTP(nobody, r, last)
 }
 
 // unheard is a ResponseWriter for an answer that nobody waits for.
@@ -254,7 +291,7 @@ func (x *exchange) failed(w http.ResponseWriter, err error) error {
 	}
 	if x.gone {
 		// The session's upstream is no more, and the session with it.
-		x.sessions.Remove(x.session)
+		x.remove(session.EndServer)
 		x.unknownSession().WriteTo(w)
 		return nil
 	}

@@ -17,8 +17,8 @@ import (
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/resource"
-	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/session"
 )
 
 func init() {
@@ -54,7 +54,7 @@ type Handler struct {
 	ForwardHeaders []string `json:"forward_headers,omitempty"`
 
 	byName   map[string]*Server
-	sessions *state.Sessions
+	sessions *session.Sessions
 	logger   *zap.Logger
 }
 
@@ -90,11 +90,13 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 // Provision loads the servers' proxies.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.logger = ctx.Logger()
-	app, err := ctx.App("mcp_gateway")
+	loaded, err := ctx.App("mcp_gateway")
 	if err != nil {
 		return err
 	}
-	h.sessions = app.(*mcpauth.App).SessionTable()
+	app := loaded.(*mcpauth.App)
+	h.sessions = app.SessionTable()
+	app.OnLeave(h.leave)
 	if len(h.Servers) == 0 {
 		return errors.New("no server is configured; name at least one MCP server and its upstream")
 	}
@@ -114,7 +116,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		}
 		h.byName[s.Name] = s
 	}
-	app.(*mcpauth.App).Book().AddServers(h.status)
+	app.Book().AddServers(h.status)
 	return nil
 }
 

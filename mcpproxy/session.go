@@ -1,14 +1,19 @@
 package mcpproxy
 
 import (
+	"context"
+	"errors"
 	"net/http"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/jsonrpc"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
-	"github.com/caddymcp/caddy-mcp-gateway/internal/metric"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
-	"github.com/caddymcp/caddy-mcp-gateway/internal/steady"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/session"
 )
 
 // enter finds the session that a request belongs to and checks that it may be
@@ -31,11 +36,25 @@ func (x *exchange) enter() (forward bool, refusal *mcpauth.Refusal) {
 	if id == "" {
 		return x.enterWithout()
 	}
-	x.session = x.sessions.Use(id, call.Principal.Owner(), call.Server, steady.Now())
-	if x.session == nil {
-		return false, x.unknownSession()
+	found, err := x.sessions.Use(r.Context(), id, call.Principal.Owner(), call.Server)
+	if err != nil {
+		return false, x.notFound(err)
+	}
+	x.session = found
+	if !found.Alone() {
+		call.ReadJSON() // it may be the answer to what came by another node
 	}
 	return true, x.check()
+}
+
+// notFound answers for a session that is unknown, or of which nothing is known now: who
+// gets 404 begins a new one.
+func (x *exchange) notFound(err error) *mcpauth.Refusal {
+	if errors.Is(err, state.ErrNotFound) {
+		return x.unknownSession()
+	}
+	x.logger.Error("the store of sessions is not available", zap.String("server", x.server.Name), zap.Error(err))
+	return x.call.Refuse(http.StatusServiceUnavailable, mcp.CodeUpstream, "store_unavailable", "nothing is known about this session; try again")
 }
 
 // enterWithout is for a request without a session. The server may not have any,
@@ -71,19 +90,28 @@ func (x *exchange) check() *mcpauth.Refusal {
 	if !call.VersionGiven && negotiated != "" {
 		call.Version = negotiated
 	}
-	if event := x.request.Header.Get(mcp.HeaderLastEventID); event != "" && !x.session.WasRelayed(event) {
-		return call.Refuse(http.StatusBadRequest, mcp.CodeSession, "event_unknown", "no such event was sent in this session")
+	if event := x.request.Header.Get(mcp.HeaderLastEventID); event != "" {
+		relayed, err := x.sessions.Relayed(x.request.Context(), x.session, event)
+		if err != nil {
+			return x.notFound(err)
+		}
+		if !relayed {
+			return call.Refuse(http.StatusBadRequest, mcp.CodeSession, "event_unknown", "no such event was sent in this session")
+		}
 	}
 	for i := range call.Messages {
 		switch m := &call.Messages[i]; m.Kind {
 		case jsonrpc.Response:
-			if !x.session.Answered(m.ID) {
+			asked, err := x.sessions.Answered(x.request.Context(), x.session, m.ID)
+			if err != nil {
+				return x.notFound(err)
+			}
+			if !asked {
 				return x.unasked()
 			}
 		case jsonrpc.Request:
 			if x.session.Full() {
-				x.session.Because(state.EndFull)
-				x.sessions.Remove(x.session)
+				x.sessions.Leave(x.session, session.EndFull)
 				return x.unknownSession()
 			}
 			if !x.session.Begin(m.ID) {
@@ -114,27 +142,64 @@ func (x *exchange) unasked() *mcpauth.Refusal {
 }
 
 // begin binds the session that a server has made to the principal, under an id of
-// our own.
+// our own. The client learns it only when the store has the session.
 func (x *exchange) begin(upstreamID string, h http.Header) *mcpauth.Refusal {
-	x.session = &state.Session{
+	begun := &session.Session{
 		UpstreamID: upstreamID,
 		Owner:      x.call.Principal.Owner(),
 		Server:     x.server.Name,
 		Upstream:   x.chosen,
 	}
-	begun := x.session
-	watch := x.call.Watch(func() {
-		begun.Because(state.EndRevoked)
-		x.sessions.Remove(begun)
-	})
-	begun.OnUse, begun.OnEnd = watch.Renew, func() {
-		watch.Close()
-		metric.SessionEnded(string(begun.Ended()))
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.request.Context()), beginTimeout)
+	defer cancel()
+	if err := x.sessions.Begin(ctx, begun, x.call.Token()); err != nil {
+		x.logger.Error("session can't be kept: the store is not available", zap.String("server", x.server.Name), zap.Error(err))
+		x.sessions.Part(begun)
+		return x.call.Refuse(http.StatusServiceUnavailable, mcp.CodeUpstream, "store_unavailable", "a session can't be kept now; try again")
 	}
-	x.sessions.Add(begun, steady.Now())
-	metric.SessionBegun()
-	watch.Renew() // not before it could be removed
-	x.call.OnEvent(x.session.Relayed)
-	h.Set(mcp.HeaderSessionID, x.session.ID)
+	x.session = begun
+	begun.Count(1, len(x.call.Body))
+	if !x.streamed {
+		begun.Count(1, 0)
+	}
+	x.call.OnEvent(begun.Relayed)
+	x.call.CountBytes(begun.Received())
+	h.Set(mcp.HeaderSessionID, begun.ID)
 	return nil
+}
+
+// beginTimeout bounds how long the store may take to keep a session.
+const beginTimeout = 5 * time.Second
+
+// removeTimeout is the same for its end.
+const removeTimeout = 5 * time.Second
+
+// remove ends a session that its server does not know any more. It has ended here, even if
+// the store cannot be told yet.
+func (x *exchange) remove(cause session.Cause) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.request.Context()), removeTimeout)
+	defer cancel()
+	if err := x.sessions.Remove(ctx, x.session, cause); err != nil {
+		x.logger.Error("the store can't be told yet that a session has ended", zap.String("server", x.server.Name), zap.Error(err))
+	}
+}
+
+// leave has a session's server told that the gateway has no more use for it.
+func (h *Handler) leave(ctx context.Context, p session.Parting) bool {
+	server := h.byName[p.Server]
+	if server == nil {
+		return false
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodDelete, server.target.String(), nil)
+	if err != nil {
+		return true
+	}
+	x := &exchange{Handler: h, server: server, session: &session.Session{UpstreamID: p.UpstreamID, Server: p.Server, Upstream: p.Upstream}}
+	if p.Version != "" {
+		r.Header.Set(mcp.HeaderProtocolVersion, string(p.Version))
+	}
+	if err := x.tell(r, new(caddyhttp.Server)); err != nil {
+		h.logger.Info("the server could not be told that a session is over", zap.String("server", p.Server), zap.Error(err))
+	}
+	return true
 }

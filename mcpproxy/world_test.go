@@ -23,8 +23,8 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 	"github.com/go-jose/go-jose/v4"
 
-	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/session"
 )
 
 const (
@@ -295,7 +295,7 @@ func (w *world) echo(t *testing.T, token, session, upstream string) {
 }
 
 // table is the running configuration's table of sessions.
-func table(t *testing.T) *state.Sessions {
+func table(t *testing.T) *session.Sessions {
 	t.Helper()
 	app, err := caddy.ActiveContext().AppIfConfigured("mcp_gateway")
 	if err != nil {

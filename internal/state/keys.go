@@ -57,10 +57,18 @@ const (
 	// TableAssignment has assignments of roles. Parts: the user's id, the role,
 	// its scope.
 	TableAssignment = "assignment"
-	// TableSession has MCP sessions. Parts: the session's id.
+	// TableSession has MCP sessions. Parts: the hashes of the person, of the client
+	// and of the session's id.
 	TableSession = "session"
-	// TableTask has who began which task. Parts: the server, the task's id.
+	// TableSessionAsk has requests of servers that a client has not answered yet.
+	// Parts: those of the session, the hash of the request's id.
+	TableSessionAsk = "session_ask"
+	// TableTask has who began which task. Parts: the server, the hash of the task's
+	// id.
 	TableTask = "task"
+	// TableTaskBy has tasks by their owners. Parts: the hashes of the person and of
+	// the client, the server, the hash of the task's id.
+	TableTaskBy = "task_by"
 )
 
 // Key is the key of a record.

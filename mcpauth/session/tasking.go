@@ -1,13 +1,16 @@
-package state
+package session
 
-import "github.com/caddymcp/caddy-mcp-gateway/internal/jsonrpc"
+import (
+	"github.com/caddymcp/caddy-mcp-gateway/internal/jsonrpc"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
+)
 
 // maxSessionsArguments is how many bytes of arguments one session remembers.
 const maxSessionsArguments = 64 << 10
 
 // Tasking notes what task an open request of the client asks for. The answer that
 // names it may come on another exchange, when a stream was broken and is resumed.
-func (s *Session) Tasking(id jsonrpc.ID, task Task) {
+func (s *Session) Tasking(id jsonrpc.ID, task state.Task) {
 	key := id.Key()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -18,14 +21,14 @@ func (s *Session) Tasking(id jsonrpc.ID, task Task) {
 		task.Arguments, task.Known = nil, false
 	}
 	if s.tasking == nil {
-		s.tasking = make(map[string]Task)
+		s.tasking = make(map[string]state.Task)
 	}
 	s.tasking[key] = task
 	s.arguments += len(task.Arguments)
 }
 
 // TaskOf returns the task that a request asks for which has not been answered yet.
-func (s *Session) TaskOf(id jsonrpc.ID) (Task, bool) {
+func (s *Session) TaskOf(id jsonrpc.ID) (state.Task, bool) {
 	key := id.Key()
 	s.mu.Lock()
 	defer s.mu.Unlock()
