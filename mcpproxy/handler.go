@@ -145,6 +145,9 @@ func (s *Server) provision(ctx caddy.Context) error {
 	if len(s.ProxyRaw) == 0 {
 		return errors.New("proxy is missing; configure a reverse_proxy handler")
 	}
+	if s.ProxyRaw, err = wired(s.ProxyRaw); err != nil {
+		return err
+	}
 	loaded, err := ctx.LoadModule(s, "ProxyRaw")
 	if err != nil {
 		return fmt.Errorf("loading the proxy: %w", err)
@@ -153,7 +156,6 @@ func (s *Server) provision(ctx caddy.Context) error {
 	if !ok {
 		return fmt.Errorf("the proxy is %T, and must be a reverse_proxy handler", loaded)
 	}
-	tap(proxy)
 	s.proxy = proxy
 	return nil
 }
