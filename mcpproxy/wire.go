@@ -11,6 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+	jsonv2 "github.com/go-json-experiment/json"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
 )
@@ -57,11 +58,11 @@ func (w *wire) Provision(ctx caddy.Context) error {
 // wired puts a wire into the configuration of a proxy.
 func wired(config json.RawMessage) (json.RawMessage, error) {
 	var proxy, headers map[string]json.RawMessage
-	if err := json.Unmarshal(config, &proxy); err != nil {
+	if err := jsonv2.Unmarshal(config, &proxy); err != nil {
 		return nil, fmt.Errorf("the proxy: %w", err)
 	}
 	if raw, ok := proxy["headers"]; ok {
-		if err := json.Unmarshal(raw, &headers); err != nil {
+		if err := jsonv2.Unmarshal(raw, &headers); err != nil {
 			return nil, fmt.Errorf("the proxy's headers: %w", err)
 		}
 	}
@@ -74,13 +75,13 @@ func wired(config json.RawMessage) (json.RawMessage, error) {
 		delete(headers, "request")
 	}
 	for name, value := range map[string]any{"headers": headers, "transport": transport} {
-		raw, err := json.Marshal(value)
+		raw, err := jsonv2.Marshal(value)
 		if err != nil {
 			return nil, err
 		}
 		proxy[name] = raw
 	}
-	return json.Marshal(proxy)
+	return jsonv2.Marshal(proxy)
 }
 
 // RoundTrip implements http.RoundTripper.

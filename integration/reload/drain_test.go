@@ -163,14 +163,15 @@ func TestStopInTime(t *testing.T) {
 }
 
 // TestRevokedInEveryGeneration: a revocation ends the streams that older configurations
-// opened, also after one that changed the store; and stream_drain does not hold it up.
+// opened, and stream_drain does not hold it up. With another store, the sessions of the
+// one before are over, and their streams with them.
 func TestRevokedInEveryGeneration(t *testing.T) {
 	p := prepare(t)
 	p.start(p.caddyfile("", "", everything))
 	wire := wires["http/1.1, connections kept"]
 	c := p.join("alice", wire)
 	streams := []*stream{c.listen("", 0)}
-	for i, gateway := range []string{"", "store embedded " + p.dir + "/other.db", "store embedded " + p.dir + "/other.db\n\t\tstream_drain 1h"} {
+	for i, gateway := range []string{"", "session_lifetime 23h", "stream_drain 1h"} {
 		p.reload(p.caddyfile("", gateway, everything))
 		c.http = p.join(fmt.Sprint("other-", i), wire).http
 		streams = append(streams, c.listen("", 0))
@@ -197,5 +198,13 @@ func TestRevokedInEveryGeneration(t *testing.T) {
 	text := p.ask("/metrics")
 	if got := p.metric(text, `caddy_mcp_streams_ended_total\{cause="token_revoked"\}`); got != len(streams) {
 		t.Errorf("%d streams were ended", got)
+	}
+	p.reload(p.caddyfile("", "store embedded "+p.dir+"/other.db", everything))
+	<-bob.ended
+	if !errors.Is(bob.end, io.EOF) {
+		t.Errorf("bob's stream did not end as an answer does: %v", bob.end)
+	}
+	if anew := p.join("bob", wire).listen("", 0); !anew.running() {
+		t.Error("bob cannot begin again")
 	}
 }

@@ -210,6 +210,7 @@ func (p *process) revoke(body string) {
 	if err != nil {
 		p.t.Fatal(err)
 	}
+	r.Header.Set("Content-Type", "application/json")
 	resp, err := p.admin.Do(r)
 	if err != nil {
 		p.t.Fatal(err)

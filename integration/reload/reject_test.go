@@ -39,9 +39,10 @@ func (p *process) files() string {
 	return strings.Join(all, "\n")
 }
 
-// moving are the metrics that change by themselves, and how long the store took to be
-// opened, which a configuration that was rejected may have tried.
-var moving = regexp.MustCompile(`(?m)^caddy_mcp_(revocation_age|revocation_lag|signing_key_age)_seconds .*\n|^caddy_mcp_store_\w+\{.*operation="open".*\n`)
+// moving are the metrics that change by themselves, and how long the store took: a
+// rejected configuration may have tried to open one, and the running one is writing now
+// and then what it knows of sessions.
+var moving = regexp.MustCompile(`(?m)^caddy_mcp_(revocation_age|revocation_lag|signing_key_age)_seconds .*\n|^caddy_mcp_store_duration_\w+\{.*\n|^caddy_mcp_store_errors_total\{operation="open".*\n`)
 
 // counted are the gateway's metrics, as the site shows them.
 func (p *process) counted() string {
