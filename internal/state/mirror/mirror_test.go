@@ -56,13 +56,15 @@ func form(r state.Record) (*thing, error) {
 type script struct {
 	state.Store // none: whatever is not here is not called
 
-	mu       sync.Mutex
-	records  map[string]state.Record
-	version  state.Version
-	failing  error
-	reads    int
-	applied  []string
-	onRead   func(keys []string) // before the answer, which has been made
+	mu      sync.Mutex
+	records map[string]state.Record
+	version state.Version
+	failing error
+	reads   int
+	applied []string
+	// onRead and onApply are called before the answer, which has been made.
+	onRead   func(keys []string)
+	onApply  func()
 	told     func(state.Update)
 	watching chan struct{}
 }
@@ -98,7 +100,13 @@ func (s *script) Read(_ context.Context, keys ...string) ([]state.Record, error)
 
 func (s *script) Apply(_ context.Context, changes ...state.Change) (state.Version, error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer func() {
+		onApply := s.onApply
+		s.mu.Unlock()
+		if onApply != nil {
+			onApply()
+		}
+	}()
 	if s.failing != nil {
 		return 0, s.failing
 	}
@@ -410,6 +418,17 @@ func TestCreateWhileRemoved(t *testing.T) {
 	w.store.set("thing/a", "")
 	w.store.tell("thing/a")
 	statetest.Eventually(t, "it has ended", th.Gone)
+	w.wantEnded(th)
+	w.store.onApply = func() {
+		w.store.set("thing/c", "")
+		w.store.tell("thing/c")
+	}
+	th = &thing{value: "1"}
+	if _, err := w.Create(t.Context(), "thing/c", th, state.Create("thing/c", []byte("1"))); err != nil {
+		t.Fatal(err)
+	}
+	w.store.onApply = nil
+	statetest.Eventually(t, "what was removed before it was kept has ended", th.Gone)
 	w.wantEnded(th)
 	w.store.fail(state.ErrUnavailable)
 	if _, err := w.Create(t.Context(), "thing/b", new(thing), state.Create("thing/b", nil)); !errors.Is(err, state.ErrUnavailable) {
