@@ -114,7 +114,7 @@ func (a *answer) WriteHeader(status int) {
 		// There is nothing to say.
 		a.mode = discard
 		header.Del("Content-Length")
-	case media == "application/json" && (a.read || !a.call.Principal.askable || a.call.Version.Modern()):
+	case media == "application/json" && (a.read || a.call.anyAnswer || !a.call.Principal.askable || a.call.Version.Modern()):
 		a.mode = whole
 	case media == "application/json":
 		a.mode = pass
@@ -123,7 +123,7 @@ func (a *answer) WriteHeader(status int) {
 	case ok:
 		a.fail("answer_type", errors.New("the answer is neither JSON nor an event stream"))
 		return
-	case a.read:
+	case a.read || a.call.anyAnswer:
 		// An error whose text cannot be judged: its status is enough.
 		a.mode = discard
 		header.Del("Content-Length")
@@ -314,7 +314,7 @@ func (a *answer) finish() error {
 		return nil
 	}
 	body := a.body
-	if a.read || mayDecide(body) {
+	if a.read || mayDecide(body, a.call.anyAnswer) {
 		judged, err := a.call.carry(body)
 		if err != nil {
 			a.fail("answer_malformed", err)

@@ -75,6 +75,7 @@ type Call struct {
 	onEvent   func(id []byte)
 	onTask    func(id jsonrpc.ID) (state.Task, bool)
 	readJSON  bool
+	anyAnswer bool
 	// received counts the bytes of the server's answer, if somebody wants to know;
 	// end ends it, if it is an event stream.
 	received *atomic.Int64
@@ -234,6 +235,11 @@ func (c *Call) context() context.Context {
 
 // ReadJSON has JSON answers read even where there is nothing to filter.
 func (c *Call) ReadJSON() { c.readJSON = true }
+
+// AnyAnswer says that what is answered may be the answer to another request of the same
+// principal. JSON answers are then read if they may hold anything that could be hidden
+// from it, whatever the call asks for.
+func (c *Call) AnyAnswer() { c.anyAnswer = true }
 
 // Refuse makes a refusal that answers the call.
 func (c *Call) Refuse(status, code int, reason, message string) *Refusal {

@@ -60,7 +60,7 @@ func newNode(t *testing.T, redis string, more string, upstream *httptest.Server)
 		"roles": [{"name": "some", "allow": [
 			{"permission": "tools.read", "objects": ["a/echo"]}, {"permission": "tools.execute", "objects": ["a/echo", "a/work"]},
 			{"permission": "servers.use"}, {"permission": "client.elicitation"}, {"permission": "client.sampling"}, {"permission": "client.roots"},
-			{"permission": "resources.read"}, {"permission": "prompts.read"}, {"permission": "tasks.read"}, {"permission": "tasks.write"}
+			{"permission": "resources.read", "objects": ["a/seen:**"]}, {"permission": "prompts.read", "objects": ["a/seen"]}, {"permission": "tasks.read"}, {"permission": "tasks.write"}
 		]}]
 	}`)
 	proxy := load("http.handlers.mcp_proxy", `{"servers": [{"name": "a", "proxy": {"handler": "reverse_proxy",
@@ -293,35 +293,53 @@ func TestAnswerOnOtherNode(t *testing.T) {
 }
 
 // TestSameIDOnOtherNode: a client that uses an id on both nodes at once does not get to see
-// what it may not, even if the server takes the one request for the other.
+// what it may not, even if the server takes the one request for the other, whatever the
+// other was and however its answer is written.
 func TestSameIDOnOtherNode(t *testing.T) {
-	list, called := make(chan struct{}), make(chan struct{})
-	up := newScripted(t, func(w http.ResponseWriter, r *http.Request, body string) {
-		w.Header().Set("Content-Type", "application/json")
-		if strings.Contains(body, "tools/list") {
-			close(list)
-			<-called
-			_, _ = io.WriteString(w, answersOK)
-			return
-		}
-		_, _ = io.WriteString(w, `{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"echo","inputSchema":{}},{"name":"hidden-tool","inputSchema":{}}]}}`)
-	})
-	a, b, _ := nodes(t, "", up.Server)
-	alice := tokenFor(t, "alice")
-	for _, nodes := range [][2]*node{{a, b}, {b, a}} {
-		list, called = make(chan struct{}), make(chan struct{})
-		id := a.begin(alice)
-		var running sync.WaitGroup
-		running.Go(func() {
-			nodes[0].send(http.MethodPost, alice, id, `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`)
+	for _, mixedUp := range []struct{ name, method, answer, seen string }{
+		{"tools", "tools/list", `{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"echo","inputSchema":{}},{"name":"hidden-tool","inputSchema":{}}]}}`, `"echo"`},
+		{"escaped", "tools/list", `{"jsonrpc":"2.0","id":1,"result":{"t\u006fols":[{"name":"echo","inputSchema":{}},{"name":"hidden-tool","inputSchema":{}}]}}`, ""},
+		{"in capitals", "tools/list", `{"jsonrpc":"2.0","id":1,"result":{"TOOLS":[{"name":"hidden-tool","inputSchema":{}}]}}`, ""},
+		{"in a batch", "tools/list", `[{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"hidden-tool","inputSchema":{}}]}}]`, ""},
+		{"prompts", "prompts/list", `{"jsonrpc":"2.0","id":1,"result":{"prompts":[{"name":"hidden-prompt"}]}}`, `"prompts":[]`},
+		{"resources", "resources/list", `{"jsonrpc":"2.0","id":1,"result":{"resources":[{"uri":"hidden:1","name":"x"}]}}`, `"resources":[]`},
+		{"templates", "resources/templates/list", `{"jsonrpc":"2.0","id":1,"result":{"resourceTemplates":[{"uriTemplate":"hidden:{x}","name":"x"}]}}`, `"resourceTemplates":[]`},
+		{"an error in words", "tools/list", `hidden-tool`, ""},
+	} {
+		t.Run(mixedUp.name, func(t *testing.T) {
+			list, called := make(chan struct{}), make(chan struct{})
+			up := newScripted(t, func(w http.ResponseWriter, r *http.Request, body string) {
+				w.Header().Set("Content-Type", "application/json")
+				if strings.Contains(body, mixedUp.method) {
+					close(list)
+					<-called
+					_, _ = io.WriteString(w, answersOK)
+					return
+				}
+				if !strings.HasPrefix(mixedUp.answer, "{") && !strings.HasPrefix(mixedUp.answer, "[") {
+					w.Header().Set("Content-Type", "text/plain")
+					w.WriteHeader(http.StatusBadRequest)
+				}
+				_, _ = io.WriteString(w, mixedUp.answer)
+			})
+			a, b, _ := nodes(t, "", up.Server)
+			alice := tokenFor(t, "alice")
+			for _, nodes := range [][2]*node{{a, b}, {b, a}} {
+				list, called = make(chan struct{}), make(chan struct{})
+				id := a.begin(alice)
+				var running sync.WaitGroup
+				running.Go(func() {
+					nodes[0].send(http.MethodPost, alice, id, `{"jsonrpc":"2.0","id":1,"method":"`+mixedUp.method+`"}`)
+				})
+				<-list
+				status, answer := nodes[1].send(http.MethodPost, alice, id, callEcho)
+				if strings.Contains(answer, "hidden") || mixedUp.seen != "" && status != 200 || !strings.Contains(answer, mixedUp.seen) {
+					t.Errorf("%d %s", status, answer)
+				}
+				close(called)
+				running.Wait()
+			}
 		})
-		<-list
-		status, answer := nodes[1].send(http.MethodPost, alice, id, callEcho)
-		if status != 200 || strings.Contains(answer, "hidden-tool") || !strings.Contains(answer, `"echo"`) {
-			t.Errorf("%d %s", status, answer)
-		}
-		close(called)
-		running.Wait()
 	}
 }
 

@@ -42,7 +42,7 @@ func (x *exchange) enter() (forward bool, refusal *mcpauth.Refusal) {
 	}
 	x.session = found
 	if !found.Alone() {
-		call.ReadJSON() // it may be the answer to what came by another node
+		call.AnyAnswer() // it may be the answer to what came by another node
 	}
 	return true, x.check()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
+	"github.com/caddymcp/caddy-mcp-gateway/internal/state/statetest"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth"
 )
 
@@ -66,6 +68,11 @@ func TestRevoked(t *testing.T) {
 				wait(t, s.ended, "the end of the stream at the server")
 				if r := open.rest(t); strings.Contains(string(r.body), "data:") || r.err != nil {
 					t.Errorf("the client received %q, and the stream did not end as one does: %v", r.body, r.err)
+				}
+				if v != v26 {
+					statetest.Eventually(t, "the server is told that the session is over", func() bool {
+						return slices.ContainsFunc(up.all(), func(got received) bool { return got.method == http.MethodDelete })
+					})
 				}
 				up.forget()
 				call := ask(t, v, who, "tools/call", `"name":"ok","arguments":{}`)
