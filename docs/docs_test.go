@@ -85,7 +85,7 @@ func (g *gateway) ask(t *testing.T, known *glossary, s *step) string {
 	method, path, _ := strings.Cut(asked.first, " ")
 	url := "https://" + site + path
 	if host := asked.get("Host"); host != "" {
-		url = "http://" + endpoint + path
+		url = "http://" + g.endpoint + path
 	}
 	shown := parse(s.answered)
 	send := func() *message {

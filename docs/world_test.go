@@ -126,7 +126,7 @@ func (g *gateway) dial(t *testing.T) {
 	if !trusted.AppendCertsFromPEM(root) {
 		t.Fatal("the local authority has no certificate")
 	}
-	places := map[string]string{site + ":443": g.site, endpoint: g.endpoint}
+	places := map[string]string{site + ":443": g.site, g.endpoint: g.endpoint}
 	g.client = &http.Client{Transport: &http.Transport{
 		TLSClientConfig:   &tls.Config{RootCAs: trusted, MinVersion: tls.VersionTLS12},
 		DisableKeepAlives: true,
