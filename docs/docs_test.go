@@ -52,6 +52,7 @@ func TestAPI(t *testing.T) {
 	if *update {
 		p.rewrite(t, answers)
 	}
+	g.wantMetrics(t)
 	for o := range missing {
 		t.Errorf("%s does not show %s", p.name, o)
 	}
