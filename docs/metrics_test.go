@@ -13,7 +13,7 @@ var (
 	gathered = regexp.MustCompile(`(?m)^# TYPE (caddy_mcp_\w+) (\w+)$`)
 	sample   = regexp.MustCompile(`(?m)^(caddy_mcp_\w+)\{(.*)\} `)
 	label    = regexp.MustCompile(`(\w+)="`)
-	row      = regexp.MustCompile("(?m)^\\| `(caddy_mcp_\\w+)` \\| (\\w+) \\| ([^|]*) \\|")
+	row      = regexp.MustCompile("(?m)^\\| `(caddy_mcp_\\w+)` \\| (\\w+) \\|([^|]*)\\|")
 )
 
 // wantMetrics expects the table of operations.md to have each metric that the gateway
