@@ -178,8 +178,10 @@ func (g *glossary) node(name string, shown, is *node) *node {
 		if slices.Contains(vary, name) && shown.token.Kind() == '0' {
 			return shown
 		}
+		return is
+	default:
+		return is
 	}
-	return is
 }
 
 // width is up to where an object or a list is in one line.
