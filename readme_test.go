@@ -18,7 +18,7 @@ import (
 
 var fence = regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```$")
 
-// documents are what people read: the README and the reference.
+// documents are what people read: the README and the pages of docs.
 func documents(t *testing.T) []string {
 	t.Helper()
 	docs, err := filepath.Glob("docs/*.md")
@@ -57,6 +57,7 @@ func TestREADMECaddyfiles(t *testing.T) {
 	t.Setenv("REDIS_PASSWORD", "k")
 	t.Setenv("ADMIN_PASSWORD", "seven Quiet otters 9 row upstream")
 	t.Setenv("BOB_PASSWORD", "Tulip-42 walks sideways")
+	t.Setenv("INTROSPECTION_SECRET", "k")
 	t.Setenv("XDG_DATA_HOME", t.TempDir())
 	for _, source := range readme(t, "caddyfile") {
 		title, _, _ := strings.Cut(source, "\n\t\t\t")
@@ -84,8 +85,9 @@ func TestREADMECaddyfiles(t *testing.T) {
 // test runs and those that need what is not on a test's machine.
 func TestREADMECommands(t *testing.T) {
 	elsewhere := map[string]string{
-		"make run":  "examples/quickstart has a test of it, output included",
-		"make test": "this is it",
+		"make run":     "examples/quickstart has a test of it, output included",
+		"make test":    "this is it",
+		"make cluster": "examples/cluster has a test of it, output included",
 		"xcaddy build --with github.com/caddymcp/caddy-mcp-gateway":          "needs the published module; TestImportable has what it needs of ours",
 		"xcaddy build --with github.com/caddymcp/caddy-mcp-gateway@v0.0.0=.": "TestImportable does the same with the go command",
 	}

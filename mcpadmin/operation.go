@@ -57,6 +57,16 @@ func (h *table) add(o operation) {
 	h.operations = append(h.operations, &o)
 }
 
+// Operations lists all that is switched on, as a method and a path such as
+// `DELETE /tokens/{id}`.
+func (h *table) Operations() []string {
+	list := make([]string, len(h.operations))
+	for i, o := range h.operations {
+		list[i] = o.method + " " + o.path
+	}
+	return list
+}
+
 // find returns the operations of a path, by their methods, and fills in the request's
 // path values. An exact path goes before a pattern.
 func (h *table) find(path string, r *http.Request) map[string]*operation {
