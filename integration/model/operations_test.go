@@ -1,0 +1,454 @@
+//go:build unix
+
+package model
+
+import (
+	"fmt"
+	"net/url"
+	"slices"
+	"time"
+)
+
+// operation is a way to change something. It is about a user, if that is of use, and
+// reports false if there was nothing to do.
+type operation struct {
+	name   string
+	weight int
+	do     func(w *walk, u *user) bool
+}
+
+var operations = []operation{
+	{"create user", 2, createUser},
+	{"delete user", 1, deleteUser},
+	{"update user", 6, updateUser},
+	{"set password", 1, setPassword},
+	{"change password", 2, changePassword},
+	{"login", 8, logIn},
+	{"refresh", 6, refresh},
+	{"logout", 3, logOut},
+	{"join or leave", 8, member},
+	{"assign or unassign", 12, role},
+	{"end sessions", 1, endSessions},
+	{"end tokens", 1, endTokens},
+	{"revoke by subject", 1, revokeSubject},
+	{"revoke held", 4, revokeHeld},
+	{"create token", 12, createToken},
+	{"create own token", 4, createOwnToken},
+	{"update token", 14, updateToken},
+	{"revoke token", 4, revokeToken},
+	{"begin MCP session", 10, beginSitting},
+	{"end MCP session", 3, deleteSitting},
+	{"disconnect MCP session", 3, disconnect},
+	{"restart", 1, func(w *walk, _ *user) bool { w.restart(); return true }},
+}
+
+// emails are those of whoever may be there beside root.
+var emails = []string{"ann@example.com", "bob@example.com", "cid@example.com"}
+
+// expect ends the run unless the answer has one of the statuses.
+func (w *walk) expect(r *reply, statuses ...int) {
+	w.t.Helper()
+	w.answers[fmt.Sprint(r.status, " ", r.reason)]++
+	if !slices.Contains(statuses, r.status) {
+		w.failf("this is answered with %s, expected: %v", r, statuses)
+	}
+}
+
+// admin asks with root's session.
+func (w *walk) admin(method, path string, body object, statuses ...int) *reply {
+	w.t.Helper()
+	r := w.at.api(w.t, method, "/admin"+path, w.root.access.raw, body)
+	w.expect(r, statuses...)
+	return r
+}
+
+// password is a new one.
+func (w *walk) password() string {
+	w.names++
+	return fmt.Sprintf("Granite %d umbrellas; one violin %d", w.seed%100, w.names)
+}
+
+// user is anybody.
+func (w *walk) user() *user {
+	if w.IntN(8) == 0 {
+		return w.m.users[rootEmail]
+	}
+	if u := w.m.users[pick(w, emails...)]; u != nil {
+		return u
+	}
+	return w.m.users[rootEmail]
+}
+
+// cred is any token, one that is good if possible.
+func (w *walk) cred(good bool) *cred {
+	var list []*cred
+	for _, c := range w.m.creds {
+		if len(c.good()) == 0 {
+			list = append(list, c)
+		}
+	}
+	if len(list) == 0 || !good && w.IntN(3) == 0 {
+		list = w.m.creds
+	}
+	return list[w.IntN(len(list))]
+}
+
+// actor is a token of a session to ask the API with, mostly a good one, of somebody.
+func (w *walk) actor(u *user) *cred {
+	var list []*cred
+	for _, l := range w.m.logins {
+		if l.user == u && !l.over {
+			list = append(list, l.access)
+		}
+	}
+	if len(list) == 0 || w.IntN(6) == 0 {
+		return w.cred(false)
+	}
+	return list[len(list)-1]
+}
+
+func (w *walk) sitting() *sitting {
+	if w.IntN(3) > 0 {
+		return w.m.sittings[max(len(w.m.sittings)-1-w.IntN(4), 0)]
+	}
+	return w.m.sittings[w.IntN(len(w.m.sittings))]
+}
+
+// turn waits until tokens are not those any more that were issued before a moment: they
+// only know the second.
+func (u *user) turn() {
+	if wait := time.Until(u.barredAt.Truncate(time.Second).Add(time.Second)); !u.barredAt.IsZero() && wait > 0 {
+		<-time.After(wait)
+	}
+}
+
+func status(ok bool, yes, no int) int {
+	if ok {
+		return yes
+	}
+	return no
+}
+
+// begin makes those who are there from the start.
+func (w *walk) begin() {
+	w.m = &model{users: map[string]*user{}}
+	root := &user{email: rootEmail, password: firstPassword, exists: true, active: true, admin: true, must: true, teams: map[string]bool{}, roles: map[[2]string]bool{}}
+	w.m.users[rootEmail] = root
+	w.expect(w.at.api(w.t, "POST", "/auth/login", "", object{"email": rootEmail, "password": root.password}), 403)
+	next := w.password()
+	w.expect(w.at.api(w.t, "POST", "/auth/password", "", object{"email": rootEmail, "password": root.password, "new_password": next}), 200)
+	root.password, root.must = next, false
+	r := w.at.api(w.t, "POST", "/auth/login", "", object{"email": rootEmail, "password": next})
+	w.expect(r, 200)
+	w.root = &login{user: root}
+	w.m.grant(w.root, r.str("access_token"), r.str("refresh_token"))
+	w.m.creds = nil
+	for _, email := range emails[:2] {
+		w.makeUser(email, false, w.password())
+		u := w.m.users[email]
+		w.setRole(u, "reader", "", true)
+		changePassword(w, u)
+		logIn(w, u)
+	}
+	createToken(w, w.m.users[emails[0]])
+}
+
+// refreshed notes root's next tokens, which are not among those that are asked with.
+func (w *walk) refreshed(l *login, r *reply) {
+	w.expect(r, 200)
+	w.m.grant(l, r.str("access_token"), r.str("refresh_token"))
+	w.m.creds = w.m.creds[:len(w.m.creds)-1]
+}
+
+func (w *walk) makeUser(email string, admin bool, password string) {
+	w.note("create %s, administrator %v, password %q", email, admin, password)
+	body := object{"email": email, "is_admin": admin}
+	if password != "" {
+		body["password"] = password
+	}
+	was := w.m.users[email]
+	if was != nil && was.exists {
+		w.admin("POST", "/users", body, 409)
+		return
+	}
+	r := w.admin("POST", "/users", body, 201)
+	w.m.users[email] = &user{
+		email: email, id: r.str("id"), password: password, exists: true, active: true, admin: admin, must: password != "",
+		teams: map[string]bool{}, roles: map[[2]string]bool{},
+	}
+}
+
+func createUser(w *walk, _ *user) bool {
+	password := ""
+	if w.IntN(3) == 0 {
+		password = w.password()
+	}
+	w.makeUser(pick(w, emails...), w.IntN(4) == 0, password)
+	return true
+}
+
+func deleteUser(w *walk, u *user) bool {
+	if u.email == rootEmail {
+		return false
+	}
+	w.note("delete %s", u.email)
+	w.admin("DELETE", "/users/"+u.email, nil, status(u.exists, 204, 404))
+	if u.exists {
+		w.m.endAll(u)
+		w.m.bar(u)
+		u.exists, u.barred = false, true
+	}
+	return true
+}
+
+func updateUser(w *walk, u *user) bool {
+	member, value := pick(w, "is_admin", "is_active"), w.IntN(2) == 0
+	if u.email == rootEmail {
+		w.note("root: %s false", member)
+		w.admin("PATCH", "/users/"+u.email, object{member: false}, 400)
+		return true
+	}
+	if member == "is_active" && u.exists && !u.active {
+		value = true
+	}
+	w.note("%s: %s %v", u.email, member, value)
+	w.admin("PATCH", "/users/"+u.email, object{member: value}, status(u.exists, 200, 404))
+	if !u.exists {
+		return true
+	}
+	if member == "is_admin" {
+		u.admin = value
+	} else {
+		u.active = value
+	}
+	if !value || !u.active {
+		w.m.endAll(u)
+	}
+	if !u.active {
+		w.m.bar(u)
+		u.barredAt = time.Now()
+	}
+	return true
+}
+
+func setPassword(w *walk, u *user) bool {
+	if u.email == rootEmail {
+		return false
+	}
+	next := w.password()
+	w.note("set the password of %s to %q", u.email, next)
+	w.admin("PUT", "/users/"+u.email+"/password", object{"password": next}, status(u.exists, 204, 404))
+	if u.exists {
+		u.password, u.must, u.wrong = next, true, 0
+		w.m.endAll(u)
+	}
+	return true
+}
+
+func changePassword(w *walk, u *user) bool {
+	if u.email == rootEmail || u.password == "" {
+		return false
+	}
+	next := w.password()
+	w.note("%s changes the password to %q", u.email, next)
+	may := u.exists && u.active
+	w.expect(w.at.api(w.t, "POST", "/auth/password", "", object{"email": u.email, "password": u.password, "new_password": next}), status(may, 200, 401))
+	if may {
+		u.password, u.must, u.wrong = next, false, 0
+		w.m.endAll(u)
+	}
+	return true
+}
+
+func logIn(w *walk, u *user) bool {
+	if u.email == rootEmail || u.password == "" {
+		return false
+	}
+	if w.IntN(12) == 0 && u.wrong < 3 {
+		u.wrong++
+		w.note("%s logs in with a wrong password", u.email)
+		w.expect(w.at.api(w.t, "POST", "/auth/login", "", object{"email": u.email, "password": u.password + "!"}), 401)
+		return true
+	}
+	u.turn()
+	w.note("%s logs in", u.email)
+	r := w.at.api(w.t, "POST", "/auth/login", "", object{"email": u.email, "password": u.password})
+	switch {
+	case !u.exists || !u.active:
+		w.expect(r, 401)
+	case u.must:
+		w.expect(r, 403)
+		u.wrong = 0
+	default:
+		w.expect(r, 200)
+		u.wrong = 0
+		l := &login{user: u}
+		w.m.logins = append(w.m.logins, l)
+		w.m.grant(l, r.str("access_token"), r.str("refresh_token"))
+	}
+	return true
+}
+
+// login is somebody's session, mostly one that is not over.
+func (w *walk) login(u *user) *login {
+	var list []*login
+	for _, l := range w.m.logins {
+		if (l.user == u || w.IntN(4) == 0) && (!l.over || w.IntN(4) == 0) {
+			list = append(list, l)
+		}
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	return list[w.IntN(len(list))]
+}
+
+func refresh(w *walk, u *user) bool {
+	l := w.login(u)
+	if l == nil {
+		return false
+	}
+	if len(l.used) > 0 && w.IntN(5) == 0 {
+		w.note("the session of the %s is refreshed with a token that was used", l.access.name)
+		w.expect(w.at.api(w.t, "POST", "/auth/refresh", "", object{"refresh_token": pick(w, l.used...)}), 401)
+		w.m.end(l)
+		return true
+	}
+	l.user.turn()
+	w.note("the session of the %s is refreshed", l.access.name)
+	may := !l.over && l.user.exists && l.user.active && !l.barred && !l.user.barred
+	r := w.at.api(w.t, "POST", "/auth/refresh", "", object{"refresh_token": l.refresh})
+	w.expect(r, status(may, 200, 401))
+	if may {
+		w.m.grant(l, r.str("access_token"), r.str("refresh_token"))
+	}
+	return true
+}
+
+// as sends a request to the API as somebody, who has to be let: it reports whether.
+func (w *walk) as(c *cred, method, path string, body object, statuses ...int) (*reply, bool) {
+	w.t.Helper()
+	r := w.at.api(w.t, method, path, c.raw, body)
+	if refused := c.interactive(); !refused.served() {
+		w.expect(r, refused.statuses...)
+		return r, false
+	}
+	w.expect(r, statuses...)
+	return r, r.status < 300
+}
+
+func logOut(w *walk, u *user) bool {
+	c := w.actor(u)
+	w.note("logout with the %s", c.name)
+	if _, ok := w.as(c, "POST", "/auth/logout", nil, 200); ok {
+		w.m.end(c.login)
+	}
+	return true
+}
+
+func member(w *walk, u *user) bool {
+	team := pick(w, "sales", "sales", "support")
+	path := "/teams/" + team + "/members/" + u.email
+	if u.exists && !u.teams[team] || w.IntN(10) == 0 {
+		w.note("%s joins %s", u.email, team)
+		w.admin("PUT", path, object{"role": "member"}, status(u.exists, 204, 404))
+		u.teams[team] = u.exists
+	} else {
+		w.note("%s leaves %s", u.email, team)
+		w.admin("DELETE", path, nil, status(u.exists && u.teams[team], 204, 404))
+		u.teams[team] = false
+	}
+	return true
+}
+
+func (w *walk) setRole(u *user, role, team string, on bool) {
+	at, path := [2]string{role, team}, "/users/"+u.email+"/roles"
+	w.note("%s has the role %s %s: %v", u.email, role, team, on)
+	if on {
+		body := object{"role": role}
+		if team != "" {
+			body["team_id"] = team
+		}
+		w.admin("POST", path, body, status(u.exists, 200, 404))
+	} else {
+		path += "/" + role
+		if team != "" {
+			path += "?team_id=" + url.QueryEscape(team)
+		}
+		w.admin("DELETE", path, nil, status(u.exists && u.roles[at], 204, 404))
+	}
+	u.roles[at] = on && u.exists
+}
+
+func role(w *walk, u *user) bool {
+	role, team := pick(w, "reader", "writer"), pick(w, "", "", "sales", "support")
+	w.setRole(u, role, team, !u.roles[[2]string{role, team}] || w.IntN(10) == 0)
+	return true
+}
+
+func endSessions(w *walk, u *user) bool {
+	if u.email == rootEmail {
+		return false
+	}
+	w.note("end the sessions of %s", u.email)
+	w.admin("DELETE", "/users/"+u.email+"/sessions", nil, status(u.exists, 204, 404))
+	w.m.endAll(u)
+	return true
+}
+
+func endTokens(w *walk, u *user) bool {
+	if u.email == rootEmail {
+		return false
+	}
+	w.note("end the tokens of %s", u.email)
+	w.admin("DELETE", "/users/"+u.email+"/tokens", nil, status(u.exists, 204, 404))
+	w.m.endAll(u)
+	w.m.bar(u)
+	u.barredAt = time.Now()
+	return true
+}
+
+func revokeSubject(w *walk, u *user) bool {
+	if u.email == rootEmail {
+		return false
+	}
+	body := object{"by": "subject", "value": u.id, "issuer": publicURL}
+	u.barredAt = time.Now()
+	if w.IntN(4) > 0 {
+		body["before"] = u.barredAt.Format(time.RFC3339Nano)
+	} else {
+		u.barred = true
+	}
+	w.note("revoke by the subject %s, for good: %v", u.email, u.barred)
+	w.admin("POST", "/revocations", body, 204)
+	w.m.bar(u)
+	return true
+}
+
+func revokeHeld(w *walk, u *user) bool {
+	form := func(token string) {
+		r := w.at.send(w.t, "POST", "/oauth/revoke", "", url.Values{"token": {token}}.Encode(), "Content-Type", "application/x-www-form-urlencoded")
+		w.expect(r, 200)
+	}
+	if l := w.login(u); l != nil && w.IntN(3) == 0 {
+		token := l.refresh
+		if len(l.used) > 0 && w.IntN(3) == 0 {
+			token = l.used[0]
+		}
+		w.note("revoke a refresh token of the session of the %s, a used one: %v", l.access.name, token != l.refresh)
+		form(token)
+		w.m.end(l)
+		return true
+	}
+	c := w.cred(false)
+	w.note("revoke the %s, which is at hand", c.name)
+	form(c.raw)
+	switch {
+	case c.login == nil:
+		c.ended = true
+		w.m.revoke(c)
+	case c.login.access == c:
+		w.m.end(c.login)
+	}
+	return true
+}
