@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"slices"
 	"time"
+
+	"github.com/caddymcp/caddy-mcp-gateway/internal/state/statetest"
 )
 
 // operation is a way to change something. It is about a user, if that is of use, and
@@ -134,7 +136,10 @@ func (w *walk) begin() {
 	w.m = &model{users: map[string]*user{}}
 	root := &user{email: rootEmail, password: firstPassword, exists: true, active: true, admin: true, must: true, teams: map[string]bool{}, roles: map[[2]string]bool{}}
 	w.m.users[rootEmail] = root
-	w.expect(w.at.api(w.t, "POST", "/auth/login", "", object{"email": rootEmail, "password": root.password}), 403)
+	// A node is ready before the accounts of its configuration are there.
+	statetest.Eventually(w.t, "that root is there", func() bool {
+		return w.at.api(w.t, "POST", "/auth/login", "", object{"email": rootEmail, "password": root.password}).status == 403
+	})
 	next := w.password()
 	w.expect(w.at.api(w.t, "POST", "/auth/password", "", object{"email": rootEmail, "password": root.password, "new_password": next}), 200)
 	root.password, root.must = next, false

@@ -50,7 +50,8 @@ func createToken(w *walk, u *user) bool {
 	if c.team != "" {
 		body["team_id"] = c.team
 	}
-	may := u.exists && u.active && (c.team == "" || u.teams[c.team] || u.email == rootEmail)
+	// A team is one that both are of; root can have any for itself.
+	may := u.exists && u.active && (c.team == "" || u.email == rootEmail || u.teams[c.team] && w.root.user.teams[c.team])
 	r := w.at.api(w.t, "POST", "/tokens", w.root.access.raw, body)
 	w.expect(r, status(may, 201, 400))
 	if may {
