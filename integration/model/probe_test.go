@@ -143,16 +143,22 @@ func (w *walk) soon(n *node, p probe) {
 
 // some are probes about somebody, and about anybody.
 func (w *walk) some(about *user) (list []probe) {
-	var theirs []*cred
+	var theirs, good []*cred
 	for _, c := range w.m.creds {
 		if c.user == about {
 			theirs = append(theirs, c)
 		}
+		if c.may("notes", "read") && len(c.good()) == 0 || c.list("crm").served() {
+			good = append(good, c)
+		}
 	}
-	for range 6 {
+	for range 8 {
 		c := w.cred(false)
-		if len(theirs) > 0 && w.IntN(3) > 0 {
+		switch n := w.IntN(5); {
+		case n < 2 && len(theirs) > 0:
 			c = theirs[max(len(theirs)-1-w.IntN(6), 0)]
+		case n < 4 && len(good) > 0:
+			c = pick(w, good...)
 		}
 		p := probe{kind: "call", c: c, server: pick(w, "notes", "crm"), tool: pick(w, "read", "write")}
 		switch n := w.IntN(20); {
@@ -173,18 +179,27 @@ func (w *walk) some(about *user) (list []probe) {
 	return list
 }
 
-// all are probes about everything that has no limit.
+// all are probes about everything that has no limit and is good, or was until lately.
 func (w *walk) all() (list []probe) {
-	for _, c := range w.m.creds {
+	dead := 0
+	for _, c := range slices.Backward(w.m.creds) {
 		if c.limit > 0 {
 			continue
+		}
+		if len(c.good()) > 0 {
+			if dead++; dead > 10 {
+				continue
+			}
 		}
 		list = append(list, probe{kind: "list", c: c, server: "notes"}, probe{kind: "list", c: c, server: "crm"})
 		if c.login != nil {
 			list = append(list, probe{kind: "me", c: c})
 		}
 	}
-	for _, s := range w.m.sittings {
+	for i, s := range w.m.sittings {
+		if s.over && i < len(w.m.sittings)-10 {
+			continue
+		}
 		if s.by.limit == 0 {
 			list = append(list, probe{kind: "call", c: s.by, server: "crm", tool: "read", in: s})
 		}

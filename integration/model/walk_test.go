@@ -18,9 +18,9 @@ import (
 )
 
 var (
-	seeds = flag.Int("seeds", 3, "how many runs of each test")
+	seeds = flag.Int("seeds", 3, "how many runs there are on two nodes; on one, a third of that")
 	seed  = flag.Uint64("seed", 0, "the seed of the first run; 0 is any")
-	steps = flag.Int("steps", 120, "how many operations a run has")
+	steps = flag.Int("steps", 100, "how many operations a run has")
 )
 
 // walk is a run.
@@ -48,7 +48,8 @@ type walk struct {
 
 // TestTwoNodes walks on two nodes that share a Redis, one of which is killed now and then.
 func TestTwoNodes(t *testing.T) {
-	run(t, func(t *testing.T) *walk {
+	t.Parallel()
+	run(t, *seeds, func(t *testing.T) *walk {
 		redis := redistest.Start(t)
 		return &walk{world: newWorld(t, "redis "+redis.Addr, 2), durable: true}
 	})
@@ -56,13 +57,14 @@ func TestTwoNodes(t *testing.T) {
 
 // TestOneNode walks on a node with a file, which is killed or stopped now and then.
 func TestOneNode(t *testing.T) {
-	run(t, func(t *testing.T) *walk {
+	t.Parallel()
+	run(t, (*seeds+2)/3, func(t *testing.T) *walk {
 		return &walk{world: newWorld(t, "embedded "+filepath.Join(t.TempDir(), "state.db"), 1)}
 	})
 }
 
-func run(t *testing.T, begin func(*testing.T) *walk) {
-	for i := range *seeds {
+func run(t *testing.T, runs int, begin func(*testing.T) *walk) {
+	for i := range runs {
 		s := *seed + uint64(i)
 		if *seed == 0 {
 			s = rand.Uint64N(1 << 32)
@@ -108,8 +110,13 @@ func (w *walk) run() {
 		w.since = time.Now()
 		w.operations[o.name]++
 		for _, p := range w.some(about) {
+			// The other node, too, before or after.
+			order, other := w.IntN(3), w.nodes[w.IntN(len(w.nodes))]
+			if order == 0 && other != w.at {
+				w.soon(other, p)
+			}
 			w.now(w.at, p)
-			if other := w.nodes[w.IntN(len(w.nodes))]; other != w.at {
+			if order == 1 && other != w.at {
 				w.soon(other, p)
 			}
 		}
