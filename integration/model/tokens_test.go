@@ -119,10 +119,10 @@ func updateToken(w *walk, u *user) bool {
 	server, permission := pick(w, "", c.server, "notes", "crm"), pick(w, "", c.permission, "tools.execute", "tools.read")
 	w.note("with the %s, the %s is bound to the server %q and the permission %q", by.name, c.name, server, permission)
 	may := c.server == "" || c.server == server
-	switch {
-	case permission == "":
+	switch permission {
+	case "":
 		may = may && c.permission == ""
-	case permission == "tools.execute":
+	case "tools.execute":
 		may = may && c.permission != "tools.read" && (c.boundPermission != "tools.read" || by.user.holdsExecute())
 	default:
 		// What one does not hold cannot be named anew, even if it comes with another.
