@@ -48,9 +48,13 @@ func TestFullDisk(t *testing.T) {
 			continue
 		}
 		refused++
-		if !strings.Contains(failure.Error(), "503") || !strings.Contains(failure.Error(), "file") {
+		if !strings.Contains(failure.Error(), "503") || !strings.Contains(failure.Error(), "store_unavailable") {
 			t.Errorf("a revocation without room: %v", failure)
 		}
+	}
+	// Why is for who reads the log, and nobody else.
+	if log := n.log(t); !strings.Contains(log, "the store is not available") || !strings.Contains(log, "file too large") {
+		t.Errorf("the log does not say why:\n%s", log)
 	}
 	t.Logf("%d revocations fitted", next)
 	l.await(t, "answers while it is full", 100, served(n))
