@@ -9,6 +9,7 @@ import (
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/steady"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/login"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/revocation"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
 )
@@ -71,5 +72,14 @@ func causeOf(v revocation.Verdict) error {
 }
 
 // Token is what the call's token can be revoked by, for what of the call lasts longer than
-// it does, such as a session.
-func (c *Call) Token() revocation.Token { return *c.Principal.revocableAt(steady.Now()) }
+// it does, such as an MCP session. Whoever logs in at the gateway has one token after the
+// other in an interactive session, and it is the end of that which counts.
+func (c *Call) Token() revocation.Token {
+	t := *c.Principal.revocableAt(steady.Now())
+	if s := c.Principal.standing; s != nil && s.session != nil {
+		sid, _ := s.token.Lookup("sid")
+		id, _ := sid.(string)
+		t.ID, t.Hash = login.RevocationID(id), revocation.Token{}.Hash
+	}
+	return t
+}

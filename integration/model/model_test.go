@@ -225,11 +225,16 @@ func (m *model) revoke(c *cred) {
 	}
 }
 
-// end ends an interactive session.
+// end ends an interactive session, with the MCP sessions that any of its tokens began.
 func (m *model) end(l *login) {
-	if !l.over {
-		l.over = true
-		m.revoke(l.access)
+	if l.over {
+		return
+	}
+	l.over = true
+	for _, c := range m.creds {
+		if c.login == l {
+			m.revoke(c)
+		}
 	}
 }
 
@@ -265,7 +270,7 @@ func (m *model) grant(l *login, raw, refresh string) *cred {
 	}
 	if l.access != nil {
 		l.used = append(l.used, l.refresh)
-		m.revoke(l.access)
+		l.access.revoked = true // the MCP sessions that it began go on
 	}
 	l.access, l.refresh = c, refresh
 	m.creds = append(m.creds, c)

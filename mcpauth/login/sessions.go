@@ -219,7 +219,7 @@ func (d *Desk) Refresh(ctx context.Context, text, address string) (Grant, error)
 		}
 		// First the old token, so that there never are two that are good. If the rest
 		// fails, there still is the refresh token.
-		if err := d.revoke(ctx, entry.Data); err != nil {
+		if err := d.revoke(ctx, entry.Data, ""); err != nil {
 			return nil, err
 		}
 		var data record
@@ -260,12 +260,23 @@ func (d *Desk) session(ctx context.Context, userID, id string) (state.Entry[reco
 	return entry, err
 }
 
-// revoke ends the token of a session.
-func (d *Desk) revoke(ctx context.Context, data record) error {
-	return d.store.Revoke(ctx, state.Revocation{
-		Kind: state.RevokeID, Issuer: d.issuer.Name(), Value: data.Access, Expires: data.AccessExpires,
-	})
+// revoke ends the token of a session and, if its ID is given, all that was begun in it.
+func (d *Desk) revoke(ctx context.Context, data record, id string) error {
+	ended := []state.Revocation{{Kind: state.RevokeID, Issuer: d.issuer.Name(), Value: data.Access, Expires: data.AccessExpires}}
+	if id != "" {
+		ended = append(ended, state.Revocation{Kind: state.RevokeID, Issuer: d.issuer.Name(), Value: RevocationID(id), Expires: d.now().Add(endedFor)})
+	}
+	return d.store.Revoke(ctx, ended...)
 }
+
+// endedFor is for how long it is known that a session has ended. What was begun in it
+// ends at once on every node that knows it; others hear of it in that time.
+const endedFor = 48 * time.Hour
+
+// RevocationID is what is revoked by when a session ends: an id as that of a token, but
+// the same for all tokens that the session had one after the other. What was begun with
+// one of them, such as an MCP session, goes on when the next one is had.
+func RevocationID(session string) string { return "session:" + session }
 
 // Logout ends the session of a visitor.
 func (d *Desk) Logout(ctx context.Context, v *Visitor, address string) error {
@@ -319,7 +330,7 @@ func (d *Desk) endOne(ctx context.Context, by account.Actor, userID, id string) 
 		if err != nil {
 			return err
 		}
-		if err := d.revoke(ctx, entry.Data); err != nil {
+		if err := d.revoke(ctx, entry.Data, id); err != nil {
 			return err
 		}
 		// Exactly this one: a refresh in between has another token, to be revoked.
