@@ -263,12 +263,13 @@ func TestEveryDutyIsAsked(t *testing.T) {
 	w.global = quick
 	w.start()
 	c := w.caddyAdmin()
-	asked := append(slices.Clone(steps),
+	asked := append(slices.Concat(steps, tokenSteps, sessionSteps),
+		step{method: post, path: "/tokens", status: created},         // by TestTokenDuties itself
 		step{method: del, path: "/keys/x", status: gone},             // by TestDuties itself
 		step{method: del, path: "/users/x/sessions/y", status: gone}) // by TestSessionsOfOthers
 	for _, path := range []string{
 		"/users", "/users/x", "/users/x/password", "/users/x/sessions", "/users/x/sessions/y", "/users/x/tokens", "/users/x/roles", "/users/x/roles/y",
-		"/roles", "/teams", "/teams/x", "/teams/x/members", "/teams/x/members/y", "/keys", "/keys/x", "/revocations", "/servers", "/well-known", "/security",
+		"/tokens", "/tokens/x", "/tokens/x/usage", "/mcp-sessions", "/mcp-sessions/x", "/roles", "/teams", "/teams/x", "/teams/x/members", "/teams/x/members/y", "/keys", "/keys/x", "/revocations", "/servers", "/well-known", "/security",
 	} {
 		// A method that is not there is answered with those that are.
 		allowed := c.ask("PROPFIND", path, nil).want(http.StatusMethodNotAllowed, "method").header.Get("Allow")
@@ -302,6 +303,9 @@ func TestCaddyAdminWithout(t *testing.T) {
 	c.ask(get, "/servers", nil).want(ok, "")
 	c.ask(get, "/security", nil).want(ok, "")
 	c.ask(get, "/keys", nil).want(ok, "")
+	c.ask(get, "/tokens", nil).want(missing, "accounts_off")
+	c.ask(get, "/mcp-sessions", nil).want(ok, "")
+	c.ask(get, "/mcp-sessions?user=bob@example.com", nil).want(missing, "accounts_off")
 	// The administration by login is off.
 	w.get("/admin/users", "").want(missing, "")
 	w.site, w.global = loginOn, quick
