@@ -141,13 +141,13 @@ func tokenBody(cmd *cobra.Command, body object) error {
 
 func sessionCommand() *cobra.Command {
 	list := newAdminCommand("list", "Lists MCP sessions", "Lists the MCP sessions of all users, or of one.", func(cmd *cobra.Command, _ []string) (request, error) {
-		query := paging(cmd)
-		for _, name := range []string{"user", "issuer"} {
+		query := make(url.Values)
+		for _, name := range []string{"limit", "offset", "user", "issuer"} {
 			if value := flag(cmd, name); value != "" {
-				query += "&" + url.Values{name: {value}}.Encode()
+				query.Set(name, value)
 			}
 		}
-		return request{method: http.MethodGet, path: "/mcp-sessions" + query, list: "sessions", columns: mcpSessionColumns}, nil
+		return request{method: http.MethodGet, path: "/mcp-sessions?" + query.Encode(), list: "sessions", columns: mcpSessionColumns}, nil
 	})
 	addPaging(list)
 	list.Flags().String("user", "", "The address of the only user whose sessions are listed")
