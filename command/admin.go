@@ -35,6 +35,9 @@ type request struct {
 	columns []string
 	// title are members of the answer that are printed before the table.
 	title []string
+	// alone is the member that is printed alone, so that it can go into a file; the
+	// table goes to standard error then.
+	alone string
 }
 
 // asker makes the request of a command from its arguments.
@@ -142,14 +145,21 @@ func (r *request) print(cmd *cobra.Command, answer jsontext.Value) error {
 	if err := json.Unmarshal(answer, &whole); err != nil {
 		return fmt.Errorf("the answer can't be read: %w", err)
 	}
+	out := cmd.OutOrStdout()
+	if r.alone != "" {
+		if _, err := fmt.Fprintln(out, cell(whole[r.alone])); err != nil {
+			return err
+		}
+		out = cmd.ErrOrStderr()
+	}
 	rows := []any{whole}
 	if r.list != "" {
 		rows, _ = whole[r.list].([]any)
 	}
 	for _, name := range r.title {
-		fmt.Fprintf(cmd.OutOrStdout(), "%s: %s\n", name, cell(whole[name]))
+		fmt.Fprintf(out, "%s: %s\n", name, cell(whole[name]))
 	}
-	table := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	line := func(cells []string) { fmt.Fprintln(table, strings.TrimRight(strings.Join(cells, "\t"), "\t")) }
 	head := make([]string, len(r.columns))
 	for i, column := range r.columns {

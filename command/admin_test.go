@@ -154,6 +154,7 @@ http://`+gateway+` {
 			t.Errorf("%s:\n%s\nis not\n%s", tc.line, printed, tc.prints)
 		}
 	}
+	administerTokens(t, w, gateway, run)
 	if reason := login("anna@example.com", next); reason != "password_change_required" {
 		t.Errorf("Anna's login: %s", reason)
 	}

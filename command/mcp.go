@@ -23,7 +23,7 @@ Asks the MCP gateway of a configuration what it would decide, and manages it.
 Each command describes itself with --help.`,
 		CobraFunc: func(cmd *cobra.Command) {
 			cmd.AddCommand(canCommand(), testCommand(), diffCommand(), revokeCommand())
-			cmd.AddCommand(userCommand(), teamCommand(), keyCommand(), serversCommand(), wellKnownCommand(), securityCommand())
+			cmd.AddCommand(userCommand(), teamCommand(), tokenCommand(), sessionCommand(), keyCommand(), serversCommand(), wellKnownCommand(), securityCommand())
 			cmd.Args = cobra.ArbitraryArgs
 			cmd.RunE = func(cmd *cobra.Command, args []string) error {
 				if len(args) == 0 {

@@ -218,6 +218,13 @@ func TestSessionsOfOthers(t *testing.T) {
 	if w.forwarded() != 0 {
 		t.Error("the server has received something")
 	}
+	// Who logs in after that gets in at once, although it may be the same second.
+	for range 3 {
+		p.ask(del, "/users/bob@example.com/tokens", nil).want(gone, "")
+		again := bob().str("access_token")
+		w.get("/auth/me", again).want(ok, "")
+		w.list(again).want(ok, "")
+	}
 }
 
 // TestPasswordOfOthers: a password that is set has to be changed before anything else.
@@ -263,12 +270,13 @@ func TestEveryDutyIsAsked(t *testing.T) {
 	w.global = quick
 	w.start()
 	c := w.caddyAdmin()
-	asked := append(slices.Clone(steps),
+	asked := append(slices.Concat(steps, tokenSteps, sessionSteps),
+		step{method: post, path: "/tokens", status: created},         // by TestTokenDuties itself
 		step{method: del, path: "/keys/x", status: gone},             // by TestDuties itself
 		step{method: del, path: "/users/x/sessions/y", status: gone}) // by TestSessionsOfOthers
 	for _, path := range []string{
 		"/users", "/users/x", "/users/x/password", "/users/x/sessions", "/users/x/sessions/y", "/users/x/tokens", "/users/x/roles", "/users/x/roles/y",
-		"/roles", "/teams", "/teams/x", "/teams/x/members", "/teams/x/members/y", "/keys", "/keys/x", "/revocations", "/servers", "/well-known", "/security",
+		"/tokens", "/tokens/x", "/tokens/x/usage", "/mcp-sessions", "/mcp-sessions/x", "/roles", "/teams", "/teams/x", "/teams/x/members", "/teams/x/members/y", "/keys", "/keys/x", "/revocations", "/servers", "/well-known", "/security",
 	} {
 		// A method that is not there is answered with those that are.
 		allowed := c.ask("PROPFIND", path, nil).want(http.StatusMethodNotAllowed, "method").header.Get("Allow")
@@ -302,6 +310,9 @@ func TestCaddyAdminWithout(t *testing.T) {
 	c.ask(get, "/servers", nil).want(ok, "")
 	c.ask(get, "/security", nil).want(ok, "")
 	c.ask(get, "/keys", nil).want(ok, "")
+	c.ask(get, "/tokens", nil).want(missing, "accounts_off")
+	c.ask(get, "/mcp-sessions", nil).want(ok, "")
+	c.ask(get, "/mcp-sessions?user=bob@example.com", nil).want(missing, "accounts_off")
 	// The administration by login is off.
 	w.get("/admin/users", "").want(missing, "")
 	w.site, w.global = loginOn, quick

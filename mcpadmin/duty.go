@@ -32,7 +32,7 @@ type duty struct {
 
 // duties are all of them.
 func duties() []duty {
-	return slices.Concat(userDuties, roleDuties, teamDuties, keyDuties, revocationDuties, serverDuties)
+	return slices.Concat(userDuties, roleDuties, teamDuties, tokenDuties, sessionDuties, keyDuties, revocationDuties, serverDuties)
 }
 
 // errand is one request for a duty.

@@ -1,6 +1,8 @@
 package mcpadmin_test
 
 import (
+	"crypto/rand"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -9,30 +11,27 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-json-experiment/json/jsontext"
-
 	"github.com/caddymcp/caddy-mcp-gateway/internal/launch"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
-	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/issue"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/account"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/catalogue"
 )
 
 // apiToken makes an API token of a user.
-func (w *world) apiToken(email string, admin bool, scopes string) string {
+func (w *world) apiToken(email, scopes string) string {
 	w.t.Helper()
-	user, err := w.app().Desk().Accounts().User(w.t.Context(), email)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	api := issue.API{Subject: user.ID, Email: email, Admin: admin, Expires: time.Now().Add(time.Hour)}
+	n := catalogue.NewToken{User: email, Name: rand.Text(), Days: 1, Active: true}
 	if scopes != "" {
-		api.Scopes = jsontext.Value(scopes)
+		if err := json.Unmarshal([]byte(scopes), &n.Scope); err != nil {
+			w.t.Fatal(err)
+		}
 	}
-	made, err := w.app().Issuer().API(w.t.Context(), api)
+	_, raw, err := w.app().Catalogue().Office(account.Actor{Name: "test"}).Create(w.t.Context(), n)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.secrets = append(w.secrets, made.Raw)
-	return made.Raw
+	w.secrets = append(w.secrets, raw)
+	return raw
 }
 
 // TestGate: who does not get to the administration, and why. A change is asked for each
@@ -43,8 +42,8 @@ func TestGate(t *testing.T) {
 	w.start()
 	admin := w.administrator()
 	bob := w.enter("bob@example.com", bobFirst, bobNext).str("access_token")
-	all := w.apiToken("admin@example.com", true, "")
-	scoped := w.apiToken("admin@example.com", true, `{"server_id":"tickets"}`)
+	all := w.apiToken("admin@example.com", "")
+	scoped := w.apiToken("admin@example.com", `{"server_id":"tickets"}`)
 	request := func(header http.Header, query string) *reply {
 		t.Helper()
 		r, err := http.NewRequestWithContext(t.Context(), post, w.url+"/admin/teams"+query, strings.NewReader(`{"id":"intruders"}`))

@@ -58,8 +58,8 @@ func init() {
 // `DELETE /tokens/admin/{id}` | `reason`, or none | 204: an administrator revokes anybody's token
 //
 // With `admin`, administrators have the API for their work below `/admin/`: users, teams,
-// roles, signing keys, revocations, servers, what is published and how safe the
-// configuration is. The same is below `/mcp_gateway/` on Caddy's own admin endpoint,
+// roles, API tokens, MCP sessions, signing keys, revocations, servers, what is published
+// and how safe the configuration is. The same is below `/mcp_gateway/` on Caddy's own admin endpoint,
 // without a login.
 //
 // A session token stands in the `Authorization` header, and nowhere else; there are no

@@ -118,11 +118,16 @@ func (h *Handler) listSessions(_ http.ResponseWriter, r *http.Request) (*answer,
 				return nil, err
 			}
 		}
-		list.Sessions = append(list.Sessions, sessionInfo{
-			s.ID, serverInfo{s.Server, string(s.Version)}, s.Created.UTC(), s.Used.UTC(), s.Messages, s.Bytes, user, s.Owner.Issuer, s.Owner.ClientID,
-		})
+		list.Sessions = append(list.Sessions, infoOf(s, user))
 	}
 	return &answer{http.StatusOK, list}, nil
+}
+
+// infoOf tells of a session, whose user is called so.
+func infoOf(s session.Info, user string) sessionInfo {
+	return sessionInfo{
+		s.ID, serverInfo{s.Server, string(s.Version)}, s.Created.UTC(), s.Used.UTC(), s.Messages, s.Bytes, user, s.Owner.Issuer, s.Owner.ClientID,
+	}
 }
 
 // userOf is what a user is called; known are those that were looked up before.

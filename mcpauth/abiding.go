@@ -19,6 +19,8 @@ type abiding struct {
 	// call is judged anew. It is not the stream's own, which another goroutine uses.
 	call Call
 	end  func(cause error)
+	// all are the streams beside which it is told that another configuration runs.
+	all *watches
 
 	mu    sync.Mutex
 	watch *live.Watch
@@ -34,9 +36,10 @@ func (a *answer) abide() {
 	if c.handler == nil || c.Principal.standing == nil {
 		return
 	}
-	b := &abiding{call: *c, end: a.end, judging: true}
+	b := &abiding{call: *c, end: a.end, all: c.handler.watches, judging: true}
 	b.call.incoming = apart(c.incoming)
 	a.abiding = b
+	b.all.join(b)
 	if !b.wait() {
 		go b.judge()
 	}
@@ -64,6 +67,9 @@ func (b *abiding) wait() bool {
 	if b.over || standing == nil { // by another configuration, it is somebody else's token
 		return true
 	}
+	if b.elsewhere() {
+		return false
+	}
 	if b.watch = standing.watch(b.changed); b.watch == nil {
 		return false
 	}
@@ -72,6 +78,14 @@ func (b *abiding) wait() bool {
 		b.timer = time.AfterFunc(time.Until(standing.until), b.changed)
 	}
 	return true
+}
+
+// elsewhere reports whether the configuration that runs knows the holder from another
+// store than the one that is watched.
+func (b *abiding) elsewhere() bool {
+	c := &b.call
+	now := c.handler.running.Load()
+	return now != nil && (now.generation > c.generation || c.handler.rejected.Load()) && now.live != c.Principal.standing.cache
 }
 
 // changed is told that something has changed. It may wait.
@@ -114,17 +128,52 @@ func (b *abiding) close() {
 	if b == nil {
 		return
 	}
+	b.all.part(b)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.over = true
 	b.stop()
 }
 
+func (ws *watches) join(b *abiding) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	if ws.idle == nil {
+		ws.idle = make(map[*abiding]struct{})
+	}
+	ws.idle[b] = struct{}{}
+}
+
+func (ws *watches) part(b *abiding) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	delete(ws.idle, b)
+}
+
+// reconsider has those streams judged whose holder is known from another store now. One
+// that is being judged already finds that out by itself.
+func (ws *watches) reconsider() {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	for b := range ws.idle {
+		if b.moved() {
+			go b.changed()
+		}
+	}
+}
+
+func (b *abiding) moved() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	// While it is judged, the call is not to be looked at.
+	return !b.judging && !b.over && b.call.Principal.standing != nil && b.elsewhere()
+}
+
 // anew has the call judged as if it came now, by the configuration that runs. It reports
 // false if the call would be refused.
 func (c *Call) anew() bool {
 	h := c.handler
-	if now := h.running.Load(); now != nil && now.generation > c.generation {
+	if now := h.running.Load(); now != nil && (now.generation > c.generation || h.rejected.Load()) {
 		if h = now.handlers[c.endpoint.id]; h == nil {
 			return false
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/internal/jsonrpc"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/catalogue"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/policy"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/scope"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/tasks"
@@ -48,8 +49,10 @@ type Call struct {
 	// last, if one did, and team the one in which its role holds, if it does not
 	// everywhere.
 	reason string
-	rule   *policy.Rule
-	team   string
+	// spent is the record of the API token that was refused; see Refusal.
+	spent *catalogue.Record
+	rule  *policy.Rule
+	team  string
 	// cause is why it is beyond the token, if it is.
 	cause  scope.Cause
 	logger *zap.Logger

@@ -270,7 +270,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		call.count(r, refusal == nil)
 	}
 	if refusal != nil {
-		call.reason = refusal.Reason
+		call.reason, call.spent = refusal.Reason, refusal.spent
 		h.log(r, call, refusal)
 		h.used(call, r, begun, refusal.Status, false)
 		if r.ContentLength != 0 && refusal.Status != http.StatusRequestTimeout {

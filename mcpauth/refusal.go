@@ -9,6 +9,7 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/internal/jsonrpc"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/metric"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/catalogue"
 )
 
 // Refusal is the gateway's own answer to a request: a status for HTTP and OAuth
@@ -23,6 +24,10 @@ type Refusal struct {
 	Reason, Message string
 	// ID is that of the request it answers, if there is one.
 	ID jsonrpc.ID
+
+	// spent is the record of the API token that was refused, if it is one of the
+	// gateway's own.
+	spent *catalogue.Record
 
 	challenge  string
 	allow      string

@@ -9,6 +9,7 @@ import (
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/steady"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/live"
 )
 
 // An event stream may outlive the configuration under which it began: Caddy lets what
@@ -24,11 +25,13 @@ type running struct {
 	// handlers are by the id of the endpoint that they judge for; nil if more than one
 	// does.
 	handlers map[string]*Handler
+	// live is what it knows of those who hold the gateway's own tokens.
+	live *live.Cache
 }
 
 // run makes this configuration the one that runs.
 func (a *App) run() {
-	now := &running{generation: a.generation, handlers: make(map[string]*Handler)}
+	now := &running{generation: a.generation, handlers: make(map[string]*Handler), live: a.store.live}
 	for _, h := range a.handlers {
 		for _, e := range h.endpoints {
 			if other, taken := now.handlers[e.id]; taken && other != h {
@@ -40,6 +43,7 @@ func (a *App) run() {
 	}
 	a.shared.running.Store(now)
 	a.shared.watches.follow(a.store.revocations, a.generation)
+	a.shared.watches.reconsider()
 }
 
 // end leaves nothing running, if no other configuration has taken over. What a
@@ -51,6 +55,7 @@ func (a *App) end() {
 		a.rejected.Store(true)
 		a.shared.streams.end(errDrained, func(open *answer) bool { return open.listens && open.generation == a.generation })
 		a.shared.watches.abandon(a.store.revocations)
+		a.shared.watches.reconsider()
 	}
 	if now := a.shared.running.Load(); now != nil && now.generation == a.generation {
 		a.shared.running.CompareAndSwap(now, &running{generation: a.shared.generations.Add(1)})

@@ -126,22 +126,30 @@ func (h *Handler) bounded(ctx context.Context, claims *token.Claims, e *endpoint
 		refusal = h.checkAccount(ctx, s)
 	}
 	if refusal != nil {
-		return nil, refusal
+		return nil, s.refused(refusal)
 	}
 	holder := &s.account.Value
 	reach, beyond := claims.Scope.ForAccount(scope.Account{Admin: holder.User.Admin, Teams: holder.Teams})
 	if beyond != nil {
-		return nil, notMember()
+		return nil, s.refused(notMember())
 	}
 	if s.record != nil {
 		if reach, refusal = h.within(reach, &s.record.Value.Record, holder); refusal != nil {
-			return nil, refusal
+			return nil, s.refused(refusal)
 		}
 	}
 	bounded, inTeams := s.claims(reach, now)
 	p := h.newMember(bounded, inTeams, e.server)
 	p.standing = s
 	return p, nil
+}
+
+// refused adds the record to a refusal, so that it can be told how the token was used.
+func (s *standing) refused(why *Refusal) *Refusal {
+	if s.record != nil && s.record.Value.Known && s.record.Value.Record.UserID == s.token.Subject {
+		why.spent = &s.record.Value.Record
+	}
+	return why
 }
 
 // checkSession finds the session of a session token, which must be the last one of it.

@@ -120,6 +120,9 @@ type watches struct {
 	// running is the set of the configuration that runs, which is of that generation.
 	running    *revocation.Set
 	generation uint64
+	// idle are the streams that have to notice, too, when the configuration that runs
+	// knows the holders from another store.
+	idle map[*abiding]struct{}
 }
 
 // enter has a watch follow the set of the configuration that runs, or that of the

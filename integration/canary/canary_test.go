@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -24,7 +25,17 @@ func TestCanary(t *testing.T) {
 	server := w.serve()
 	w.start(w.caddyfile(server.Listener.Addr().String()))
 	tokens := w.people()
-	w.clients(tokens)
+	admin, bob := tokens[0], tokens[1]
+	made, ids := w.made(admin, bob)
+	opaque := w.opaque()
+	if r := w.mcp(opaque[0], call); r.status != http.StatusOK {
+		t.Errorf("the provider's good token is answered with %d %s", r.status, r.text)
+	}
+	w.clients(slices.Concat(tokens, made, opaque))
+	w.administration(admin)
+	w.revoked(admin, made, ids)
+	w.commands()
+	w.lookAtProvider()
 	w.operators(server.Listener.Addr().String())
 	w.accidents(tokens)
 	w.everywhere()

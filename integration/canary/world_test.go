@@ -40,8 +40,10 @@ type world struct {
 	caddy                *exec.Cmd
 	key                  *ecdsa.PrivateKey
 	mu                   sync.Mutex
-	received             bytes.Buffer
-	requests, jti        int
+	// received is what the server got, told what the provider did.
+	received, told bytes.Buffer
+	introspection  string
+	requests, jti  int
 }
 
 // secretsOf are those in the environment of Caddy, by its variables.
@@ -51,6 +53,7 @@ var secretsOf = map[string]string{
 	"CANARY_ADMIN":  "canary keeper 7 Quiet otters row upstream",
 	"CANARY_BOB":    "canary reader Tulip-42 walks sideways",
 	"CANARY_SERVER": "canary-server-Pq3Zx9Lw6Vn2",
+	"CANARY_CLIENT": "canary-client-Rb5Tz8Kw3Yq6 100%",
 }
 
 const (
@@ -65,7 +68,7 @@ func newWorld(t *testing.T) *world {
 	for name, secret := range secretsOf {
 		w.cage.add(name, secret)
 	}
-	for name, secret := range map[string]string{"the administrator's next password": adminNext, "bob's next password": bobNext, "a wrong password": wrong} {
+	for name, secret := range map[string]string{"the administrator's next password": adminNext, "bob's next password": bobNext, "a wrong password": wrong, "cleo's password": cleoFirst, "cleo's next password": cleoNext, "dora's password": doraFirst} {
 		w.cage.add(name, secret)
 	}
 	var err error
@@ -82,6 +85,7 @@ func newWorld(t *testing.T) *world {
 		}
 	}
 	w.url, w.admin = "http://"+w.url, "http://"+w.admin
+	w.introspection = w.provider().URL
 	root, err := launch.Root()
 	if err != nil {
 		t.Fatal(err)
@@ -95,7 +99,7 @@ func newWorld(t *testing.T) *world {
 // caddyfile is the gateway's, with every secret as users are told to write it.
 func (w *world) caddyfile(server string) string {
 	return strings.NewReplacer("{URL}", w.url, "{ADMIN}", strings.TrimPrefix(w.admin, "http://"), "{DIR}", w.dir,
-		"{REDIS}", w.redis.Addr, "{SERVER}", server).Replace(`{
+		"{REDIS}", w.redis.Addr, "{SERVER}", server, "{PROVIDER}", w.introspection).Replace(`{
 	admin {ADMIN}
 	debug
 	auto_https off
@@ -142,9 +146,16 @@ func (w *world) caddyfile(server string) string {
 		issuer https://pem.example.com {
 			key_file {DIR}/issuer.pem.pub
 		}
+		issuer https://opaque.example.com {
+			introspect {PROVIDER} {
+				client_id gateway
+				client_secret {env.CANARY_CLIENT}
+			}
+		}
 		role reader {
 			when roles reader
 			allow tools.execute
+			allow tools.read
 			deny tools.execute tickets/drop_*
 		}
 		server tickets {SERVER} {
@@ -153,6 +164,9 @@ func (w *world) caddyfile(server string) string {
 		login on
 		login_rate 1000
 		registration on
+		tokens on
+		sessions on
+		admin on
 	}
 }
 `)

@@ -79,3 +79,35 @@ func TestSessionGoesOn(t *testing.T) {
 		t.Error("the server received a call with a revoked token")
 	}
 }
+
+// TestSessionOfRevokedToken: a session that was begun on one node is over everywhere when
+// the token that began it is revoked on the other one, although its owner has another
+// token, which is good. A session that was begun with that goes on.
+func TestSessionOfRevokedToken(t *testing.T) {
+	w, one, other := two(t)
+	began := w.token(t, "")
+	next := w.mint.again(t, began)
+	session, kept := one.initialize(t, began), one.initialize(t, next)
+	for _, n := range []*node{one, other} {
+		for _, s := range []string{session, kept} {
+			if got := n.in(t, http.MethodPost, next, s); got != 200 {
+				t.Fatalf("%s answers the owner with %d", n.name, got)
+			}
+		}
+	}
+	other.mustRevoke(t, began)
+	for _, n := range []*node{one, other} {
+		for n.in(t, http.MethodPost, next, session) != 404 {
+			if time.Now().After(began.acknowledged.Add(promise)) {
+				t.Fatalf("%s: the session goes on a second later", n.name)
+			}
+		}
+		before := len(w.up.all())
+		if got := n.in(t, http.MethodPost, next, session); got != 404 || len(w.up.all()) != before {
+			t.Errorf("%s answers the owner with %d, and the server received %d", n.name, got, len(w.up.all())-before)
+		}
+		if got := n.in(t, http.MethodPost, next, kept); got != 200 {
+			t.Errorf("%s answers the owner in the other session with %d", n.name, got)
+		}
+	}
+}

@@ -120,6 +120,21 @@ func (m *mint) token(t *testing.T, why string) *token {
 	return tk
 }
 
+// again makes another token of whoever has one.
+func (m *mint) again(t *testing.T, of *token) *token {
+	t.Helper()
+	now := time.Now()
+	tk := &token{id: rand.Text()}
+	var err error
+	if tk.raw, err = launch.Sign(jose.ES256, m.key, jwt.Claims{
+		Issuer: issuer, Subject: "s-" + of.id, Audience: jwt.Audience{audience}, ID: tk.id,
+		IssuedAt: jwt.NewNumericDate(now), Expiry: jwt.NewNumericDate(now.Add(time.Hour)),
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return tk
+}
+
 // good makes some that nothing is wrong with.
 func (m *mint) good(t *testing.T, n int) []*token {
 	t.Helper()

@@ -269,3 +269,23 @@ func (s *Service) Require(ctx context.Context, id string, plan func(User) ([]sta
 		return append(changes, state.Require(entry.Record)), nil
 	})
 }
+
+// RequireAdministrator makes changes on behalf of a user who is an active administrator,
+// and must not have been changed meanwhile. Whether the password has to be changed does
+// not matter: they may have come in without one.
+func (s *Service) RequireAdministrator(ctx context.Context, id string, plan func() ([]state.Change, error)) error {
+	return s.change(ctx, func() ([]state.Change, error) {
+		entry, err := s.userByID(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		if !entry.Data.Active || !entry.Data.Admin {
+			return nil, errUserUnknown
+		}
+		changes, err := plan()
+		if err != nil || len(changes) == 0 {
+			return nil, err
+		}
+		return append(changes, state.Require(entry.Record)), nil
+	})
+}

@@ -30,6 +30,14 @@ var errBeyond = invalid("beyond_token", "the token itself was made for less, and
 // A token never gets to permit more than it was made for, and whoever lets one do more
 // again than now has to hold that, as for a new token.
 func (s *Service) Update(ctx context.Context, from Caller, id string, u Update) (Token, error) {
+	c, err := s.caller(ctx, from)
+	if err != nil {
+		return Token{}, err
+	}
+	return s.update(ctx, c, id, u)
+}
+
+func (s *Service) update(ctx context.Context, c *caller, id string, u Update) (Token, error) {
 	var tags []string
 	if u.Tags != nil {
 		tags = *u.Tags
@@ -37,13 +45,9 @@ func (s *Service) Update(ctx context.Context, from Caller, id string, u Update) 
 	if err := checkTexts(u.Name, u.Description, tags); err != nil {
 		return Token{}, err
 	}
-	c, err := s.caller(ctx, from)
-	if err != nil {
-		return Token{}, err
-	}
 	var after Record
 	var fields []zap.Field
-	err = s.accounts.Require(ctx, c.ID, func(account.User) ([]state.Change, error) {
+	err := s.onBehalf(ctx, c, func() ([]state.Change, error) {
 		entry, err := s.changeable(ctx, c, id)
 		if err != nil {
 			return nil, err
@@ -142,7 +146,7 @@ func (s *Service) rescope(ctx context.Context, c *caller, r *Record, wanted Scop
 	if err != nil {
 		return nil, err
 	}
-	if scope.names == nil && now.names != nil && c.ID != r.UserID && !held.Every {
+	if scope.names == nil && now.names != nil && c.by.ID != r.UserID && !held.Every {
 		return nil, errUnbounded
 	}
 	return scope, held.covers(scope, now)
@@ -167,6 +171,10 @@ func (s *Service) RevokeAny(ctx context.Context, from Caller, id, reason string)
 	if err != nil {
 		return err
 	}
+	return s.revokeAny(ctx, c, id, reason)
+}
+
+func (s *Service) revokeAny(ctx context.Context, c *caller, id, reason string) error {
 	if err := c.oversees(); err != nil {
 		return err
 	}

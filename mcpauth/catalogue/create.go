@@ -47,14 +47,18 @@ const (
 // Create makes a token. The second result is the token itself, which cannot be had
 // again.
 func (s *Service) Create(ctx context.Context, from Caller, n NewToken) (Token, string, error) {
+	c, err := s.caller(ctx, from)
+	if err != nil {
+		return Token{}, "", err
+	}
+	return s.create(ctx, c, n)
+}
+
+func (s *Service) create(ctx context.Context, c *caller, n NewToken) (Token, string, error) {
 	if err := checkTexts(&n.Name, &n.Description, n.Tags); err != nil {
 		return Token{}, "", err
 	}
 	expires, err := s.expiry(n.Days)
-	if err != nil {
-		return Token{}, "", err
-	}
-	c, err := s.caller(ctx, from)
 	if err != nil {
 		return Token{}, "", err
 	}
@@ -88,10 +92,10 @@ func (s *Service) Create(ctx context.Context, from Caller, n NewToken) (Token, s
 	r := Record{
 		ID: id, Name: n.Name, Description: n.Description, Tags: n.Tags, UserID: user.ID, Email: user.Email, Team: team,
 		Scopes: scope.claim, Claim: scope.claim, Hash: hex.EncodeToString(sum[:]),
-		Created: s.now().UTC(), By: c.ID, Expires: made.Expires.UTC(), Active: n.Active,
+		Created: s.now().UTC(), By: c.by.ID, Expires: made.Expires.UTC(), Active: n.Active,
 	}
 	// Whoever makes it is still active when it is there. Nobody has seen it before.
-	err = s.accounts.Require(ctx, c.ID, func(account.User) ([]state.Change, error) { return s.enter(ctx, r) })
+	err = s.onBehalf(ctx, c, func() ([]state.Change, error) { return s.enter(ctx, r) })
 	if err != nil {
 		return Token{}, "", err
 	}
@@ -115,11 +119,11 @@ func (s *Service) expiry(days int64) (time.Time, error) {
 
 // userFor finds whom a token is for.
 func (s *Service) userFor(ctx context.Context, c *caller, email string) (account.User, error) {
-	if email == "" {
+	if email == "" && !c.office {
 		return c.User, nil
 	}
 	normal, err := account.Email(email)
-	if err == nil && normal == c.Email {
+	if err == nil && !c.office && normal == c.Email {
 		return c.User, nil
 	}
 	switch err := c.oversees(); {
@@ -167,7 +171,7 @@ func (s *Service) teamFor(ctx context.Context, c *caller, held Held, user accoun
 		return "", err
 	}
 	_, may := c.teams[team]
-	may = may || oversees && held.Every && user.ID == c.ID
+	may = may || c.office || oversees && held.Every && user.ID == c.ID
 	if err != nil || !may {
 		return "", invalid("team_invalid", "there is no such team that you are a member of")
 	}

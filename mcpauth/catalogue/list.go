@@ -173,7 +173,15 @@ func (s *Service) showAll(ctx context.Context, records []Record) ([]Token, error
 
 // Get returns a token that the caller may see. Any other looks as if it did not exist.
 func (s *Service) Get(ctx context.Context, from Caller, id string) (Token, error) {
-	entry, _, err := s.visible(ctx, from, id)
+	c, err := s.caller(ctx, from)
+	if err != nil {
+		return Token{}, err
+	}
+	return s.get(ctx, c, id)
+}
+
+func (s *Service) get(ctx context.Context, c *caller, id string) (Token, error) {
+	entry, err := s.visible(ctx, c, id)
 	if err != nil {
 		return Token{}, err
 	}
@@ -184,20 +192,16 @@ func (s *Service) Get(ctx context.Context, from Caller, id string) (Token, error
 	return tokens[0], nil
 }
 
-func (s *Service) visible(ctx context.Context, from Caller, id string) (state.Entry[Record], *caller, error) {
-	c, err := s.caller(ctx, from)
-	if err != nil {
-		return state.Entry[Record]{}, nil, err
-	}
+func (s *Service) visible(ctx context.Context, c *caller, id string) (state.Entry[Record], error) {
 	entry, err := s.record(ctx, id)
 	if err != nil {
-		return entry, nil, err
+		return entry, err
 	}
 	ok, err := s.sees(ctx, c, &entry.Data)
 	if err == nil && !ok {
 		err = errUnknown
 	}
-	return entry, c, err
+	return entry, err
 }
 
 // AllPage is a part of all tokens.
@@ -215,6 +219,10 @@ func (s *Service) All(ctx context.Context, from Caller, email, after string, lim
 	if err != nil {
 		return AllPage{}, err
 	}
+	return s.all(ctx, c, email, after, limit)
+}
+
+func (s *Service) all(ctx context.Context, c *caller, email, after string, limit int) (AllPage, error) {
 	if err := c.oversees(); err != nil {
 		return AllPage{}, err
 	}

@@ -41,10 +41,18 @@ const topEndpoints = 10
 
 // Usage tells how a token that the caller may see was used in the last days.
 func (s *Service) Usage(ctx context.Context, from Caller, id string, days int) (Statistics, error) {
+	c, err := s.caller(ctx, from)
+	if err != nil {
+		return Statistics{}, err
+	}
+	return s.usage(ctx, c, id, days)
+}
+
+func (s *Service) usage(ctx context.Context, c *caller, id string, days int) (Statistics, error) {
 	if days < 1 || days > MaxUsageDays {
 		return Statistics{}, invalid("days_invalid", "days can be 1 to 90")
 	}
-	if _, _, err := s.visible(ctx, from, id); err != nil {
+	if _, err := s.visible(ctx, c, id); err != nil {
 		return Statistics{}, err
 	}
 	today := s.now().UTC()

@@ -198,7 +198,8 @@ func (d *Desk) bar(ctx context.Context, by account.Actor, user account.User, bef
 }
 
 // EndTokens revokes all tokens of a user that were issued before a moment, API tokens
-// included; all that there ever will be, if that is zero.
+// included; all that there ever will be, if that is zero. It takes up to a second: it
+// ends when tokens are good again that are issued from then on.
 func (d *Desk) EndTokens(ctx context.Context, by account.Actor, user account.User, before time.Time) error {
 	r := state.Revocation{Kind: state.RevokeSubject, Issuer: d.issuer.Name(), Value: user.ID, Before: before}
 	r.Expires = d.now().Add(d.issuer.MaxLife())
@@ -206,7 +207,23 @@ func (d *Desk) EndTokens(ctx context.Context, by account.Actor, user account.Use
 		return err
 	}
 	d.audit(by, "tokens_revoke", user.Email)
+	outlast(ctx, before)
 	return nil
+}
+
+// outlast waits until the second is over in which a revocation was made. Tokens tell in
+// whole seconds when they were issued, so that it holds for those, too, that are issued
+// later in the same second. Whoever logs in when this is done gets a token that is good.
+func outlast(ctx context.Context, before time.Time) {
+	if before.IsZero() || before.Nanosecond() == 0 {
+		return
+	}
+	rest := time.NewTimer(time.Second - time.Duration(before.Nanosecond()))
+	defer rest.Stop()
+	select {
+	case <-rest.C:
+	case <-ctx.Done(): // it is revoked all the same
+	}
 }
 
 func (d *Desk) audit(by account.Actor, action, target string, fields ...zap.Field) {
