@@ -9,10 +9,13 @@ import (
 // parseAdmin sets up the mcp_admin handler. Syntax:
 //
 //	mcp_admin [<matcher>] {
-//		public_url   <url>
-//		login        on
-//		registration on
-//		login_rate   <number>
+//		public_url      <url>
+//		login           on
+//		registration    on
+//		login_rate      <number>
+//		docs            on
+//		docs_basic_auth on
+//		api_basic_auth  on
 //	}
 func parseAdmin(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	b := &block{helper: h}
@@ -38,6 +41,18 @@ var adminWords = words{
 	"login_rate": {func(b *block, d *caddyfile.Dispenser) (err error) {
 		b.admin.LoginRate, err = number(d)
 		return err
+	}, true},
+	"docs": {func(b *block, d *caddyfile.Dispenser) error {
+		b.admin.Docs = true
+		return on(d)
+	}, true},
+	"docs_basic_auth": {func(b *block, d *caddyfile.Dispenser) error {
+		b.admin.DocsBasicAuth = true
+		return on(d)
+	}, true},
+	"api_basic_auth": {func(b *block, d *caddyfile.Dispenser) error {
+		b.admin.APIBasicAuth = true
+		return on(d)
 	}, true},
 }
 

@@ -66,7 +66,7 @@ func parseGateway(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	// Without an issuer there is no token to be had, and nothing to tell about it.
 	b.wellKnown.DisableMetadata = len(b.auth.Issuers) == 0
 	handlers := []json.RawMessage{object(&b.wellKnown, "handler", "mcp_well_known")}
-	if b.admin.Login || b.admin.Registration || b.admin.LoginRate != 0 {
+	if b.admin.Login || b.admin.Registration || b.admin.LoginRate != 0 || b.admin.Docs || b.admin.DocsBasicAuth || b.admin.APIBasicAuth {
 		b.admin.PublicURL = b.auth.PublicURL
 		handlers = append(handlers, object(&b.admin, "handler", "mcp_admin"))
 	}

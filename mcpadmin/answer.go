@@ -38,7 +38,9 @@ var (
 
 // errorBody is the body of every error.
 type errorBody struct {
-	Error  string `json:"error"`
+	// What is wrong, for people.
+	Error string `json:"error"`
+	// What is wrong, as a stable word for programs.
 	Reason string `json:"reason"`
 }
 
@@ -91,19 +93,30 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if status == http.StatusUnauthorized && header.Get("WWW-Authenticate") == "" {
 		header.Set("WWW-Authenticate", challenge)
 	}
+	var basic *basicError
+	if status == http.StatusUnauthorized && errors.As(err, &basic) {
+		header.Add("WWW-Authenticate", basicChallenge)
+	}
 	h.write(w, &answer{status, body})
 }
 
 // write writes an answer. Nobody may keep it, and no page may show it.
 func (h *Handler) write(w http.ResponseWriter, a *answer) {
-	body, err := json.Marshal(a.body, json.Deterministic(true))
+	kind, policy := "application/json", "default-src 'none'; frame-ancestors 'none'"
+	var body []byte
+	var err error
+	if p, ok := a.body.(*page); ok {
+		kind, policy, body = "text/html; charset=utf-8", p.policy, p.html
+	} else {
+		body, err = json.Marshal(a.body, json.Deterministic(true))
+	}
 	if err != nil {
 		h.logger.Error("an answer can't be written", zap.Error(err))
 		a.status, body = http.StatusInternalServerError, []byte(`{"error":"something went wrong","reason":"internal"}`)
 	}
 	header := w.Header()
 	for name, value := range map[string]string{
-		"Content-Type":            "application/json",
+		"Content-Type":            kind,
 		"Content-Length":          strconv.Itoa(len(body)),
 		"Cache-Control":           "no-store",
 		"Pragma":                  "no-cache",
@@ -111,7 +124,7 @@ func (h *Handler) write(w http.ResponseWriter, a *answer) {
 		"X-Content-Type-Options":  "nosniff",
 		"X-Frame-Options":         "DENY",
 		"Referrer-Policy":         "no-referrer",
-		"Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+		"Content-Security-Policy": policy,
 	} {
 		header.Set(name, value)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/go-json-experiment/json/jsontext"
 	"go.uber.org/zap"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/resource"
@@ -27,8 +28,8 @@ func init() {
 }
 
 // Handler is the gateway's own API in JSON. It answers these paths, below the path of
-// the public URL, and every other one below `/auth/` with 404; other requests are passed
-// on:
+// the public URL, and every other one below `/auth/` and `/docs/` with 404; other
+// requests are passed on:
 //
 // Request | Body | Answer
 // --------|------|-------
@@ -38,6 +39,8 @@ func init() {
 // `GET /auth/me` | none | the user, with teams and roles
 // `POST /auth/password` | `email`, `password`, `new_password` | the password is another, and all sessions of the user are over
 // `POST /auth/register` | `email`, `password`, `full_name` | 201 and a new user, if registration is on
+// `GET /openapi.json` | none | what is switched on, in OpenAPI 3.1, if docs are on
+// `GET /docs` | none | the same as a page, if docs are on
 //
 // A session token stands in the `Authorization` header, and nowhere else; there are no
 // cookies. It is also an access token for MCP servers, where mcp_auth has an issuer with
@@ -62,9 +65,26 @@ type Handler struct {
 	// network, on all nodes together. Default: 10.
 	LoginRate int `json:"login_rate,omitempty"`
 
+	// Whether the API is described, at `/openapi.json` and `/docs`, to everybody who
+	// is logged in. The mcp_gateway app must have accounts. Default: false, both are
+	// answered with 404.
+	Docs bool `json:"docs,omitempty"`
+
+	// Whether these two can also be had by basic authentication (RFC 7617), with the
+	// address and the password of an account, as a browser asks for them. Each
+	// request counts as a login does: for login_rate, and for the lockout of the
+	// account. Default: false.
+	DocsBasicAuth bool `json:"docs_basic_auth,omitempty"`
+
+	// Whether the rest of the API can be used in that way, too, as far as it needs no
+	// session: `/auth/me`. Default: false, the answer is 401.
+	APIBasicAuth bool `json:"api_basic_auth,omitempty"`
+
 	logger *zap.Logger
 	prefix string
-	desk   *login.Desk
+	// base is the public URL in its one spelling.
+	base string
+	desk *login.Desk
 	// revocations are asked beside the session: an administrator may have revoked the
 	// token, or all that were issued until some time.
 	revocations *revocation.Set
@@ -74,6 +94,10 @@ type Handler struct {
 	operations []*operation
 	routes     map[string]map[string]*operation
 	patterns   []string
+	// described is the API's description in OpenAPI, and page the same for people;
+	// both are nil when docs are off.
+	described jsontext.Value
+	page      *page
 }
 
 // CaddyModule returns the Caddy module information.
@@ -95,7 +119,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	h.prefix = base.Prefix()
+	h.prefix, h.base = base.Prefix(), base.String()
 	if h.LoginRate == 0 {
 		h.LoginRate = 10
 	}
@@ -105,12 +129,16 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	app := loaded.(*mcpauth.App)
 	h.desk, h.store, h.revocations = app.Desk(), app.Store(), app.Revocations()
-	if h.Login && h.desk == nil {
+	if (h.Login || h.Docs || h.APIBasicAuth) && h.desk == nil {
 		return errors.New("nobody can log in: declare accounts in the global option mcp_gateway, at least an administrator")
 	}
 	h.routes = make(map[string]map[string]*operation)
 	if h.Login {
 		h.routeLogin()
+	}
+	// Last: it describes the others.
+	if h.Docs {
+		return h.routeDocs()
 	}
 	return nil
 }
@@ -120,20 +148,27 @@ func (h *Handler) Validate() error {
 	if h.Registration && !h.Login {
 		return errors.New("registration makes no sense without login; switch that on, too")
 	}
+	if h.Docs && !h.Login && !h.DocsBasicAuth {
+		return errors.New("nobody can read the docs: switch login or docs_basic_auth on, too")
+	}
+	if h.DocsBasicAuth && !h.Docs {
+		return errors.New("docs_basic_auth makes no sense without docs; switch that on, too")
+	}
 	if h.LoginRate < 0 {
 		return errors.New("login_rate must be positive; leave it out for its default")
 	}
 	return nil
 }
 
-// own are the first segments of the paths that are answered, with 404 if need be.
-var own = []string{"/auth/"}
+// own are the paths that are answered, with 404 if need be. One with a slash at its end
+// stands for all below it, and for itself without the slash.
+var own = []string{"/auth/", "/docs/", "/openapi.json"}
 
 // owns reports whether a path is the handler's to answer.
 func (h *Handler) owns(path string) bool {
 	rest, ok := strings.CutPrefix(path, h.prefix)
 	return ok && slices.ContainsFunc(own, func(first string) bool {
-		return strings.HasPrefix(rest, first) || rest == strings.TrimSuffix(first, "/")
+		return strings.HasSuffix(first, "/") && strings.HasPrefix(rest, first) || rest == strings.TrimSuffix(first, "/")
 	})
 }
 

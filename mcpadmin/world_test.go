@@ -43,6 +43,8 @@ type world struct {
 	got           []string
 	secrets       []string
 	global, site  string
+	// contract is what the handler says about itself, if there is one.
+	contract *contract
 }
 
 const (
@@ -145,7 +147,11 @@ func (w *world) load() error {
 			w.t.Errorf("the configuration holds %q", secret)
 		}
 	}
-	return caddy.Load(config, true)
+	if err := caddy.Load(config, true); err != nil {
+		return err
+	}
+	w.contract = newContract(w.t)
+	return nil
 }
 
 // start loads it, and waits until the accounts are there.
@@ -216,6 +222,16 @@ var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 // that it then drops unserved: such a request is sent again.
 func (w *world) send(request *http.Request) *reply {
 	w.t.Helper()
+	var sent []byte
+	if request.GetBody != nil {
+		body, err := request.GetBody()
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if sent, err = io.ReadAll(body); err != nil {
+			w.t.Fatal(err)
+		}
+	}
 	response, err := client.Do(request)
 	for range 5 {
 		if !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
@@ -236,6 +252,9 @@ func (w *world) send(request *http.Request) *reply {
 	}
 	r := &reply{t: w.t, status: response.StatusCode, header: response.Header, text: string(text)}
 	_ = json.Unmarshal(text, &r.body)
+	if w.contract != nil {
+		w.contract.check(w.t, request, sent, r)
+	}
 	return r
 }
 
