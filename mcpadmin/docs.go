@@ -83,10 +83,10 @@ type docsGroup struct {
 
 type docsCall struct {
 	*describedCall
-	Method, Path, Credentials string
-	Body, Answer              *docsType
-	Status                    string
-	Errors                    []docsError
+	Method, Path, Needs string
+	Body, Answer        *docsType
+	BodyKind, Status    string
+	Errors              []docsError
 }
 
 type docsError struct{ Status, Text string }
@@ -142,16 +142,21 @@ func (h *Handler) print(d *description) (*page, error) {
 
 // print makes of an operation what is shown of it.
 func (d *description) print(o *operation, call *describedCall) docsCall {
-	shown := docsCall{describedCall: call, Method: o.method, Path: o.path, Credentials: "no credential"}
-	var credentials []string
-	for _, any := range call.Security {
-		credentials = append(credentials, sortedKeys(any)...)
-	}
-	if len(credentials) > 0 {
-		shown.Credentials = strings.Join(credentials, " or ")
+	shown := docsCall{describedCall: call, Method: o.method, Path: o.path, Needs: "no credential"}
+	if len(call.Security) > 0 {
+		needed := make([]string, len(call.Security))
+		for i, one := range call.Security {
+			needed[i] = strings.Join(sortedKeys(one), " and ")
+		}
+		shown.Needs = strings.Join(needed, " or ")
 	}
 	if call.RequestBody != nil {
-		shown.Body = typeOf(call.RequestBody.Content[jsonType].Schema)
+		for kind, content := range call.RequestBody.Content {
+			shown.Body, shown.BodyKind = typeOf(content.Schema), kind
+			if !call.RequestBody.Required {
+				shown.BodyKind += ", or nothing"
+			}
+		}
 	}
 	for _, status := range sortedKeys(call.Responses) {
 		r := call.Responses[status]

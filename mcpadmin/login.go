@@ -26,7 +26,7 @@ func (h *Handler) routeLogin() {
 		body: refreshing{}, answer: granted{}, status: http.StatusOK, refusals: []int{401, 403}, act: h.refresh,
 	})
 	h.add(operation{
-		method: http.MethodPost, path: "/auth/logout", summary: "Ends the session",
+		method: http.MethodPost, path: "/auth/logout", summary: "Ends the session", access: needsSession,
 		answer: ended{}, status: http.StatusOK, act: h.logout,
 	})
 	h.add(operation{

@@ -114,7 +114,7 @@ var errorTexts = map[int]string{
 
 // errorsOf returns the statuses of the errors that an operation can have, in order: what
 // follows from how it is declared, and what it declares itself.
-func errorsOf(o *operation) []int {
+func (h *Handler) errorsOf(o *operation) []int {
 	all := append([]int{http.StatusInternalServerError, http.StatusServiceUnavailable}, o.refusals...)
 	all = slices.AppendSeq(all, maps.Keys(o.failures))
 	if o.body != nil {
@@ -126,7 +126,7 @@ func errorsOf(o *operation) []int {
 			all = append(all, http.StatusConflict)
 		}
 	}
-	if o.access == takesBasic || o.access == readsDocs {
+	if len(h.security(o)) > 1 { // with a password, too
 		all = append(all, http.StatusTooManyRequests)
 	}
 	if o.query != nil {
@@ -171,7 +171,7 @@ func (h *Handler) describe() (*description, error) {
 		if err != nil {
 			return nil, fmt.Errorf("describing %s %s: %w", o.method, o.path, err)
 		}
-		for _, status := range errorsOf(o) {
+		for _, status := range h.errorsOf(o) {
 			if call.Responses[strconv.Itoa(status)] != nil {
 				continue
 			}
@@ -310,14 +310,16 @@ func groupOf(o *operation) string {
 
 // callID names an operation for programs: getAuthMe, deleteTokensById.
 func callID(o *operation) string {
-	id := strings.ToLower(o.method)
+	var id strings.Builder
+	id.WriteString(strings.ToLower(o.method))
 	for word := range strings.FieldsFuncSeq(o.path, func(r rune) bool { return strings.ContainsRune("/.-_}", r) }) {
 		if name, ok := strings.CutPrefix(word, "{"); ok {
-			id, word = id+"By", name
+			id.WriteString("By")
+			word = name
 		}
-		id += strings.ToUpper(word[:1]) + word[1:]
+		id.WriteString(strings.ToUpper(word[:1]) + word[1:])
 	}
-	return id
+	return id.String()
 }
 
 // modulePath is what the version is that of.

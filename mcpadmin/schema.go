@@ -4,6 +4,7 @@ import (
 	"cmp"
 	_ "embed" // descriptions.json
 	"fmt"
+	"maps"
 	"path"
 	"reflect"
 	"slices"
@@ -101,12 +102,13 @@ func (s *schemas) collect(t reflect.Type, closed, embedded bool) error {
 // name gives a type the name that it has in Go, with that of its package in front if
 // another one has it already.
 func (s *schemas) name(t reflect.Type) error {
-	name := ""
+	var text strings.Builder
 	// Of what a generic type is made comes behind its own name.
 	for part := range strings.FieldsFuncSeq(t.Name(), func(r rune) bool { return strings.ContainsRune("[],*", r) }) {
 		part = part[strings.LastIndexAny(part, "./")+1:]
-		name += strings.ToUpper(part[:1]) + part[1:]
+		text.WriteString(strings.ToUpper(part[:1]) + part[1:])
 	}
+	name := text.String()
 	place := path.Base(t.PkgPath())
 	for _, name := range []string{name, strings.ToUpper(place[:1]) + place[1:] + name} {
 		if !s.taken(t, name) {
@@ -130,9 +132,7 @@ func (s *schemas) taken(t reflect.Type, name string) bool {
 // is to be itself is none.
 func (s *schemas) make(t, itself reflect.Type, closed bool) (*jsonschema.Schema, error) {
 	known := make(map[reflect.Type]*jsonschema.Schema, len(plain)+len(s.names))
-	for other, schema := range plain {
-		known[other] = schema
-	}
+	maps.Copy(known, plain)
 	for other, name := range s.names {
 		if other != itself {
 			known[other] = &jsonschema.Schema{Ref: componentRef + name}
@@ -151,7 +151,7 @@ func (s *schemas) make(t, itself reflect.Type, closed bool) (*jsonschema.Schema,
 		return nil, err
 	}
 	tidy(made, closed)
-	if t.Kind() == reflect.Struct {
+	if t.Kind() == reflect.Struct && made.Ref == "" {
 		comment(t, made)
 	}
 	return made, nil

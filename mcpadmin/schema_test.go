@@ -50,7 +50,8 @@ func TestSchemas(t *testing.T) {
 		expected, components string
 	}{
 		"a list of what has a name": {
-			list[inner]{}, false,
+			list[inner]{},
+			false,
 			`{"$ref":"#/components/schemas/ListInner"}`,
 			`{"Inner":{"properties":{"name":{"description":"What it is called","type":"string"}},"required":["name"],"type":"object"},
 			"ListInner":{"properties":{"items":{"items":{"$ref":"#/components/schemas/Inner"},"type":"array"},"next":{"type":"string"}},"required":["items"],"type":"object"}}`,
@@ -65,14 +66,16 @@ func TestSchemas(t *testing.T) {
 			"texts":{"additionalProperties":{"type":"string"},"type":"object"}},"required":["name","when","other","texts"],"type":"object"}}`,
 		},
 		"what is read": {
-			reading{}, true,
+			reading{},
+			true,
 			`{"$ref":"#/components/schemas/Reading"}`,
 			`{"Reading":{"additionalProperties":false,"properties":{"name":{"type":"string"},"tags":{"items":{"type":"string"},"type":"array"}},"required":["name"],"type":"object"}}`,
 		},
 		"no name": {
 			struct {
 				OK bool `json:"ok"`
-			}{}, false,
+			}{},
+			false,
 			`{"properties":{"ok":{"type":"boolean"}},"required":["ok"],"type":"object"}`, `{}`,
 		},
 		"any object": {map[string]any{}, false, `{"additionalProperties":true,"type":"object"}`, `{}`},
