@@ -129,6 +129,13 @@ type watch struct {
 	challenges int
 }
 
+// challenged is how often the browser was asked for a password.
+func (w *watch) challenged() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.challenges
+}
+
 // startBrowser starts Chromium, which answers a challenge once, with what the function
 // says.
 func startBrowser(t *testing.T, user, password string) (context.Context, *watch) {
@@ -212,9 +219,9 @@ func startBrowser(t *testing.T, user, password string) (context.Context, *watch)
 			}
 		}
 	}()
-	ctx, end = context.WithTimeout(ctx, 5*time.Minute)
+	limited, end := context.WithTimeout(ctx, 5*time.Minute)
 	t.Cleanup(end)
-	return ctx, w
+	return limited, w
 }
 
 // look evaluates an expression in the page.
@@ -264,8 +271,8 @@ func TestDocs(t *testing.T) {
 	}
 	title := look[string](ctx, t, `document.title`)
 	listed := look[[]string](ctx, t, `[...document.querySelectorAll("main summary")].map(s => s.innerText.replace(/\s+/g, " ").trim())`)
-	if title != "MCP gateway API" || w.challenges != 1 {
-		t.Errorf("the page is %q, after %d challenges", title, w.challenges)
+	if n := w.challenged(); title != "MCP gateway API" || n != 1 {
+		t.Errorf("the page is %q, after %d challenges", title, n)
 	}
 	shown := map[string]bool{}
 	for _, line := range listed {
@@ -397,7 +404,7 @@ func TestDocsClosed(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := look[string](ctx, t, `document.body.innerText`)
-	if w.challenges != 2 || !strings.Contains(text, "credentials_invalid") || strings.Contains(text, "/auth/") {
-		t.Errorf("after %d challenges the page is %q", w.challenges, text)
+	if n := w.challenged(); n != 2 || !strings.Contains(text, "credentials_invalid") || strings.Contains(text, "/auth/") {
+		t.Errorf("after %d challenges the page is %q", n, text)
 	}
 }
