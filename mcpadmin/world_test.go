@@ -47,6 +47,8 @@ type world struct {
 	endpoint string
 	// more are further sites, store is where the state is kept, by default in a file.
 	more, store string
+	// contract is what the handler says about itself, if there is one.
+	contract *contract
 }
 
 const (
@@ -157,7 +159,11 @@ func (w *world) load() error {
 			w.t.Errorf("the configuration holds %q", secret)
 		}
 	}
-	return caddy.Load(config, true)
+	if err := caddy.Load(config, true); err != nil {
+		return err
+	}
+	w.contract = newContract(w.t)
+	return nil
 }
 
 // start loads it, and waits until the accounts are there.
@@ -228,6 +234,16 @@ var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 // that it then drops unserved: such a request is sent again.
 func (w *world) send(request *http.Request) *reply {
 	w.t.Helper()
+	var sent []byte
+	if request.GetBody != nil {
+		body, err := request.GetBody()
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if sent, err = io.ReadAll(body); err != nil {
+			w.t.Fatal(err)
+		}
+	}
 	response, err := client.Do(request)
 	for range 5 {
 		if !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
@@ -248,6 +264,9 @@ func (w *world) send(request *http.Request) *reply {
 	}
 	r := &reply{t: w.t, status: response.StatusCode, header: response.Header, text: string(text)}
 	_ = json.Unmarshal(text, &r.body)
+	if w.contract != nil {
+		w.contract.check(w.t, request, sent, r)
+	}
 	return r
 }
 
