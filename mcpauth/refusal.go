@@ -9,6 +9,7 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/internal/jsonrpc"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/metric"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
 )
 
 // Refusal is the gateway's own answer to a request: a status for HTTP and OAuth
@@ -28,6 +29,9 @@ type Refusal struct {
 	allow      string
 	retryAfter string
 	data       []any
+	// issued is the API token of the gateway's own that was refused, if it has one for
+	// the record, and so before there is a principal.
+	issued *token.Claims
 }
 
 func refuse(status, code int, reason, message string) *Refusal {
