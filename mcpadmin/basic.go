@@ -1,6 +1,7 @@
 package mcpadmin
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 
@@ -47,9 +48,30 @@ func (h *Handler) identify(r *http.Request) (*login.Visitor, error) {
 	return h.sessionOrBasic(r, h.APIBasicAuth, errBasicDisabled)
 }
 
-// reader does the same for who wants to read about the API.
-func (h *Handler) reader(r *http.Request) (*login.Visitor, error) {
-	return h.sessionOrBasic(r, h.DocsBasicAuth, errDocsBasicDisabled)
+// reader does the same for who wants to read about the API, which can be had with API
+// tokens, too. A token that is bound to a server is not bound by that here.
+func (h *Handler) reader(r *http.Request) error {
+	_, err := h.sessionOrBasic(r, h.DocsBasicAuth, errDocsBasicDisabled)
+	if errors.Is(err, login.ErrNotSession) && !usesBasic(r) {
+		err = offerBasic(h.DocsBasicAuth, h.apiToken(r))
+	}
+	return err
+}
+
+// apiToken refuses a request unless it has a good API token.
+func (h *Handler) apiToken(r *http.Request) error {
+	raw, refused := mcpauth.Bearer(r)
+	if refused != nil {
+		return &refusal{status: refused.Status, reason: refused.Reason, message: refused.Message}
+	}
+	claims, err := h.desk.Verify(r.Context(), raw)
+	if err != nil {
+		return err
+	}
+	if refused, again := h.app.CheckServerless(r, claims); refused != nil {
+		return &refusal{status: refused.Status, reason: refused.Reason, message: refused.Message, retryAfter: again}
+	}
+	return nil
 }
 
 func (h *Handler) sessionOrBasic(r *http.Request, on bool, disabled error) (*login.Visitor, error) {

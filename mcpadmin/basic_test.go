@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/account"
 )
 
 // authorized sends a request with what stands in the Authorization header.
@@ -124,6 +126,42 @@ func TestBasicRate(t *testing.T) {
 		}
 	}
 	w.login("bob@example.com", bobFirst).want(http.StatusTooManyRequests, "rate_limited")
+}
+
+// TestBasicAdministration: where passwords are good for the API, that of an administrator
+// is for the administration, also without a login.
+func TestBasicAdministration(t *testing.T) {
+	w := newWorld(t)
+	w.site = loginOn + "\n\t\tadmin on\n\t\tapi_basic_auth on"
+	w.start()
+	w.authorized(http.MethodGet, "/admin/users", password("admin@example.com", adminFirst)).want(http.StatusForbidden, "password_change_required")
+	w.change("admin@example.com", adminFirst, adminNext).want(http.StatusOK, "")
+	w.change("bob@example.com", bobFirst, bobNext).want(http.StatusOK, "")
+	w.site = "login_rate 1000\n\t\tadmin on\n\t\tapi_basic_auth on"
+	w.start()
+	good := password("admin@example.com", adminNext)
+	w.authorized(http.MethodGet, "/admin/users", good).want(http.StatusOK, "")
+	w.authorized(http.MethodPost, "/admin/keys", good).want(http.StatusUnsupportedMediaType, "content_type")
+	w.authorized(http.MethodDelete, "/admin/teams/support", good).want(http.StatusNoContent, "")
+	w.wantLogged(`"action":"team_delete"`, `"actor":"admin@example.com"`)
+	w.authorized(http.MethodGet, "/admin/users", password("bob@example.com", bobNext)).want(http.StatusForbidden, "admin_required")
+	w.authorized(http.MethodGet, "/admin/users", password("admin@example.com", adminFirst)).want(http.StatusUnauthorized, "credentials_invalid").wantChallenges("Bearer", "Basic")
+	w.authorized(http.MethodGet, "/admin/users").want(http.StatusUnauthorized, "token_missing").wantChallenges("Bearer", "Basic")
+	w.authorized(http.MethodGet, "/admin/users", good, "Bearer x").want(http.StatusBadRequest, "token_several")
+	for name, value := range map[string]string{"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodDelete, w.url+"/admin/users/bob@example.com", http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", good)
+		r.Header.Set(name, value)
+		w.send(r).want(http.StatusForbidden, "origin_forbidden")
+	}
+	w.authorized(http.MethodGet, "/admin/users/bob@example.com", good).want(http.StatusOK, "")
+	if _, err := w.app().Desk().Accounts().Update(t.Context(), account.Actor{Name: "test"}, "bob@example.com", account.Update{Admin: new(true)}); err != nil {
+		t.Fatal(err)
+	}
+	w.authorized(http.MethodGet, "/admin/users", password("bob@example.com", bobNext)).want(http.StatusOK, "")
 }
 
 // everything switches all of the API on.

@@ -194,7 +194,7 @@ func (c *contract) check(t *testing.T, request *http.Request, sent []byte, r *re
 // body has all members and no other. What was done must have been asked for as told, too.
 func (c *contract) verify(request *http.Request, sent []byte, r *reply) error {
 	request = request.Clone(request.Context())
-	request.URL = &url.URL{Scheme: request.URL.Scheme, Host: request.URL.Host, Path: strings.TrimPrefix(request.URL.Path, c.prefix), RawQuery: request.URL.RawQuery}
+	request.URL = &url.URL{Scheme: request.URL.Scheme, Host: request.URL.Host, Path: strings.TrimPrefix(request.URL.EscapedPath(), c.prefix), RawQuery: request.URL.RawQuery}
 	// The validator reads both bodies.
 	request.Body = io.NopCloser(bytes.NewReader(sent))
 	response := &http.Response{StatusCode: r.status, Header: r.header, Body: io.NopCloser(strings.NewReader(r.text)), Request: request}

@@ -9,6 +9,10 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/caddymcp/caddy-mcp-gateway/internal/state/statetest"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/account"
 )
 
 var (
@@ -108,6 +112,57 @@ func TestDocs(t *testing.T) {
 			t.Errorf("the page has a %s", part)
 		}
 	}
+}
+
+// TestDocsByToken: API tokens are good for the documentation, whatever server they are
+// for, and bound by all else that bounds them, at once.
+func TestDocsByToken(t *testing.T) {
+	w, bob := newTokens(t)
+	w.site += "\n\t\tdocs on"
+	w.start()
+	paths := []string{"/docs", "/openapi.json"}
+	read := func(token string, status int, reason string) {
+		t.Helper()
+		for _, path := range paths {
+			w.get(path, token).want(status, reason)
+		}
+	}
+	token := func(name string, scope object) (id, raw string) {
+		t.Helper()
+		return w.issued(bob, object{"name": name, "expires_in_days": 1, "scope": scope})
+	}
+	_, plain := token("plain", nil)
+	read(plain, http.StatusOK, "")
+	w.get("/auth/me", plain).want(http.StatusForbidden, "session_required")
+	id, raw := token("server", object{"server_id": "tickets", "permissions": []string{"tools.read"}})
+	read(raw, http.StatusOK, "")
+	w.put(id, bob, `{"is_active":false}`).want(http.StatusOK, "")
+	statetest.Eventually(t, "the token is not active", func() bool { return w.get("/docs", raw).status == http.StatusUnauthorized })
+	read(raw, http.StatusUnauthorized, "token_inactive")
+	w.put(id, bob, `{"is_active":true}`).want(http.StatusOK, "")
+	statetest.Eventually(t, "the token is active", func() bool { return w.get("/docs", raw).status == http.StatusOK })
+	w.put(id, bob, `{"scope":{"server_id":"tickets","permissions":["tools.read"],"ip_restrictions":["192.0.2.0/24"]}}`).want(http.StatusOK, "")
+	statetest.Eventually(t, "the token is bound", func() bool { return w.get("/docs", raw).status == http.StatusForbidden })
+	read(raw, http.StatusForbidden, "forbidden_scope")
+	w.do(http.MethodDelete, "/tokens/"+id, bob, "", "").want(http.StatusNoContent, "")
+	read(raw, http.StatusUnauthorized, "token_revoked")
+
+	day := time.Now().UTC().Add(3 * 24 * time.Hour).Weekday().String()
+	_, raw = token("time", object{"time_restrictions": object{"days": []string{day}}})
+	read(raw, http.StatusForbidden, "forbidden_time")
+	_, raw = token("usage", object{"usage_limits": object{"requests_per_hour": 2}})
+	read(raw, http.StatusOK, "")
+	if r := w.get("/docs", raw).want(http.StatusTooManyRequests, "usage_exceeded"); r.header.Get("Retry-After") == "" {
+		t.Error("there is no Retry-After")
+	}
+	// One that the gateway has no record of is none of its own.
+	read(w.apiToken("bob@example.com", false, ""), http.StatusUnauthorized, "token_unknown")
+
+	if _, err := w.app().Desk().Accounts().Update(t.Context(), account.Actor{Name: "test"}, "bob@example.com", account.Update{Active: new(false)}); err != nil {
+		t.Fatal(err)
+	}
+	statetest.Eventually(t, "the account is not active", func() bool { return w.get("/docs", plain).status == http.StatusUnauthorized })
+	read(plain, http.StatusUnauthorized, "account_disabled")
 }
 
 // TestDocsSwitches: what would be for nobody, or for nothing, is refused.

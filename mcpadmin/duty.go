@@ -57,7 +57,7 @@ type entrance func(r *http.Request) (*errand, error)
 func (d duty) operation(below string, enter entrance) operation {
 	o := operation{
 		method: d.method, path: below + d.path, summary: d.summary, body: d.body, answer: d.answer, status: d.status,
-		access: takesBasic, refusals: d.refusals,
+		access: administering, refusals: d.refusals,
 		act: func(w http.ResponseWriter, r *http.Request) (*answer, error) {
 			e, err := enter(r)
 			if err != nil {

@@ -16,7 +16,7 @@ func (h *Handler) Describe() (document []byte, prefix string, err error) {
 // Operations are what a handler does: the methods and the paths, with which credentials.
 func (h *Handler) Operations() (all []Operation) {
 	for _, o := range h.operations {
-		all = append(all, Operation{o.method, o.path, o.access == needsNothing, o.access == takesBasic || o.access == readsDocs})
+		all = append(all, Operation{o.method, o.path, o.access == needsNothing, h.takesPassword(o)})
 	}
 	return all
 }

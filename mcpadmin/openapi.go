@@ -90,9 +90,12 @@ type components struct {
 
 type securityScheme struct {
 	Type         string `json:"type"`
-	Scheme       string `json:"scheme"`
+	Scheme       string `json:"scheme,omitzero"`
 	BearerFormat string `json:"bearerFormat,omitzero"`
-	Description  string `json:"description"`
+	// Name and In are of a header that says who somebody is.
+	Name        string `json:"name,omitzero"`
+	In          string `json:"in,omitzero"`
+	Description string `json:"description"`
 }
 
 const jsonType = "application/json"
@@ -127,7 +130,7 @@ func (h *Handler) errorsOf(o *operation) []int {
 			all = append(all, http.StatusConflict)
 		}
 	}
-	if len(h.security(o)) > 1 { // with a password, too
+	if o.access == readsDocs || h.takesPassword(o) { // both are counted
 		all = append(all, http.StatusTooManyRequests)
 	}
 	if o.query != nil {
@@ -155,12 +158,21 @@ func (h *Handler) describe() (*description, error) {
 		Components: components{
 			Responses: make(map[string]*response),
 			Schemes: map[string]securityScheme{
-				"session": {"http", "bearer", "JWT", "A session token, as POST /auth/login gives it."},
+				"session": {Type: "http", Scheme: "bearer", BearerFormat: "JWT", Description: "A session token, as POST /auth/login gives it."},
 			},
 		},
 	}
 	if h.APIBasicAuth || h.DocsBasicAuth {
-		d.Components.Schemes["password"] = securityScheme{"http", "basic", "", "The address and the password of an account. Each request counts as a login."}
+		d.Components.Schemes["password"] = securityScheme{Type: "http", Scheme: "basic", Description: "The address and the password of an account. Each request counts as a login."}
+	}
+	if h.Docs {
+		d.Components.Schemes["token"] = securityScheme{Type: "http", Scheme: "bearer", BearerFormat: "JWT", Description: "An API token, as POST /tokens gives it."}
+	}
+	if h.AdminTrustedHeader != nil {
+		d.Components.Schemes["proxy"] = securityScheme{
+			Type: "apiKey", Name: h.AdminTrustedHeader.Header, In: "header",
+			Description: "A proxy in front of the gateway says who somebody is. From anybody else, the header has no meaning.",
+		}
 	}
 	known := newSchemas()
 	failure, err := known.of(errorBody{}, false)
@@ -268,16 +280,34 @@ func (s *schemas) parameters(query any) (all []parameter, err error) {
 	return all, nil
 }
 
+// takesPassword reports whether an address and a password will do.
+func (h *Handler) takesPassword(o *operation) bool {
+	switch o.access {
+	case takesBasic, administering:
+		return h.APIBasicAuth
+	case readsDocs:
+		return h.DocsBasicAuth
+	case needsNothing, needsSession:
+	}
+	return false
+}
+
 // security is what may be shown to be let in; with more than one, any of them.
 func (h *Handler) security(o *operation) []map[string][]string {
-	session, password := map[string][]string{"session": {}}, map[string][]string{"password": {}}
-	switch {
-	case o.access == needsNothing:
+	if o.access == needsNothing {
 		return []map[string][]string{}
-	case o.access == takesBasic && h.APIBasicAuth, o.access == readsDocs && h.DocsBasicAuth:
-		return []map[string][]string{session, password}
 	}
-	return []map[string][]string{session}
+	shown := []map[string][]string{{"session": {}}}
+	if o.access == readsDocs {
+		shown = append(shown, map[string][]string{"token": {}})
+	}
+	if h.takesPassword(o) {
+		shown = append(shown, map[string][]string{"password": {}})
+	}
+	if o.access == administering && h.AdminTrustedHeader != nil {
+		shown = append(shown, map[string][]string{"proxy": {}})
+	}
+	return shown
 }
 
 // failureOf is the answer of an error.

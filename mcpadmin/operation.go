@@ -53,8 +53,12 @@ const (
 	// takesBasic is for a session token or, if that is switched on for the API, an
 	// address and a password: the action calls the handler's identify method.
 	takesBasic
-	// readsDocs is the same with the switch of the documentation.
+	// readsDocs is the same with the switch of the documentation, or for an API token:
+	// the action calls the reader method.
 	readsDocs
+	// administering is for what takesBasic is, or for whom a trusted proxy names: the
+	// action calls the administrator method.
+	administering
 )
 
 // action answers a request. What it returns is written as JSON.

@@ -35,15 +35,6 @@ func (t *text) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	return nil
 }
 
-// textOrNull is a string in a body that null can stand for, which means something else
-// than to leave it out. See nulls.
-type textOrNull text
-
-// UnmarshalJSONFrom reads it, unless it is null.
-func (t *textOrNull) UnmarshalJSONFrom(d *jsontext.Decoder) error {
-	return (*text)(t).UnmarshalJSONFrom(d)
-}
-
 // read reads a body, an object, into what it should be. Unknown members, repeated ones and wrong types are errors, and so is anything that two readers could
 // understand differently (RFC 8259, I-JSON of RFC 7493).
 func read(w http.ResponseWriter, r *http.Request, into any) error {

@@ -16,6 +16,7 @@ import (
 	"github.com/google/jsonschema-go/jsonschema"
 
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/account"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/catalogue"
 )
 
 // schemas are the JSON Schemas of what is read and written, made from the Go types that
@@ -35,7 +36,15 @@ var special = map[reflect.Type]*jsonschema.Schema{
 	reflect.TypeFor[[]byte]():             {Type: "string", ContentEncoding: "base64"},
 	reflect.TypeFor[jsontext.Value]():     {},
 	reflect.TypeFor[account.MemberRole](): {Type: "string", Enum: []any{account.Owner, account.Member}},
-	reflect.TypeFor[textOrNull]():         {AnyOf: []*jsonschema.Schema{{Type: "string"}, {Type: "null"}}},
+}
+
+// nullable are the types of which an optional member may be null where they are read.
+// Most often, that is an error.
+var nullable = map[reflect.Type]bool{
+	reflect.TypeFor[TokenRequest]():               true,
+	reflect.TypeFor[catalogue.Scope]():            true,
+	reflect.TypeFor[catalogue.TimeRestrictions](): true,
+	reflect.TypeFor[catalogue.UsageLimits]():      true,
 }
 
 func newSchemas() *schemas {
@@ -151,6 +160,13 @@ func (s *schemas) make(t, itself reflect.Type, closed bool) (*jsonschema.Schema,
 	if err != nil {
 		return nil, err
 	}
+	if closed && nullable[t] {
+		for _, name := range made.PropertyOrder {
+			if member := made.Properties[name]; slices.Contains(member.Types, "null") && !slices.Contains(made.Required, name) {
+				made.Properties[name] = orNull(member)
+			}
+		}
+	}
 	tidy(made, closed)
 	if t.Kind() == reflect.Struct && made.Ref == "" {
 		comment(t, made)
@@ -197,6 +213,18 @@ func typeName(t reflect.Type) string {
 
 const componentRef = "#/components/schemas/"
 
+// orNull is a schema that null satisfies, too.
+func orNull(s *jsonschema.Schema) *jsonschema.Schema {
+	bare := s.CloneSchemas()
+	bare.Types = slices.DeleteFunc(bare.Types, func(t string) bool { return t == "null" })
+	if len(bare.Types) == 1 {
+		bare.Type, bare.Types = bare.Types[0], nil
+	} else if len(bare.Types) == 0 {
+		bare.Types = nil
+	}
+	return &jsonschema.Schema{AnyOf: []*jsonschema.Schema{bare, {Type: "null"}}}
+}
+
 // tidy takes out of a schema what is not so here: an empty list is written as one and
 // not as null, what is read or optional is not null either, and answers are open.
 func tidy(s *jsonschema.Schema, closed bool) {
@@ -220,8 +248,7 @@ func tidy(s *jsonschema.Schema, closed bool) {
 				member.Types = nil
 			}
 		case member.Ref != "":
-			member.AnyOf = []*jsonschema.Schema{{Ref: member.Ref}, {Type: "null"}}
-			member.Ref, member.Types = "", nil
+			s.Properties[name] = orNull(member)
 		}
 		tidy(member, closed)
 	}

@@ -74,7 +74,7 @@ type TokenRequest struct {
 	Tags []text `json:"tags,omitzero"`
 	// The team whose objects it sees. Left out, it is the team of the session, if that
 	// is for one only; null is none, which makes a personal token.
-	TeamID *textOrNull `json:"team_id,omitzero"`
+	TeamID *text `json:"team_id,omitzero"`
 	// Whether it can be used at once. Default: true.
 	IsActive *bool `json:"is_active,omitzero"`
 	// For an administrator: the address of the user that it is for. Default: one's own.
