@@ -248,10 +248,9 @@ func explain(errs []*validation.ValidationError) string {
 
 // TestContract: what differs from the description in any way is found.
 func TestContract(t *testing.T) {
-	w := newWorld(t)
+	w := newSettled(t)
 	w.site = everything
 	w.start()
-	w.change("bob@example.com", bobFirst, bobNext).want(http.StatusOK, "")
 	credentials := object{"email": "bob@example.com", "password": bobNext}
 	session := w.post("/auth/login", "", credentials).want(http.StatusOK, "")
 	w.secrets = append(w.secrets, session.str("access_token"), session.str("refresh_token"))

@@ -32,10 +32,9 @@ func TestDocsOff(t *testing.T) {
 
 // TestDocs: who is logged in can read what there is, as a document and as a page.
 func TestDocs(t *testing.T) {
-	w := newWorld(t)
+	w := newSettled(t)
 	w.site = everything
 	w.start()
-	w.change("bob@example.com", bobFirst, bobNext).want(http.StatusOK, "")
 	session := w.login("bob@example.com", bobNext).want(http.StatusOK, "").str("access_token")
 	known := password("bob@example.com", bobNext)
 

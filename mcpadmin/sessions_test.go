@@ -75,12 +75,10 @@ func TestSessionsOff(t *testing.T) {
 
 // TestSessions: people see and end their MCP sessions, and administrators everybody's.
 func TestSessions(t *testing.T) {
-	w := newWorld(t)
+	w := newSettled(t)
 	w.site += "\n\t\tsessions on"
 	w.start()
 	const path = "/reverse-proxy/sessions"
-	w.change("bob@example.com", bobFirst, bobNext).want(http.StatusOK, "")
-	w.change("admin@example.com", adminFirst, adminNext).want(http.StatusOK, "")
 	bob := w.login("bob@example.com", bobNext).want(http.StatusOK, "").str("access_token")
 	admin := w.login("admin@example.com", adminNext).want(http.StatusOK, "").str("access_token")
 

@@ -47,6 +47,8 @@ type world struct {
 	endpoint string
 	// more are further sites, store is where the state is kept, by default in a file.
 	more, store string
+	// settled is whether those who have accounts have changed their first passwords.
+	settled bool
 	// contract is what the handler says about itself, if there is one.
 	contract *contract
 }
@@ -88,7 +90,7 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, url: "http://" + addr, dir: dir, global: accounts, site: loginOn, endpoint: "off", store: "embedded " + filepath.Join(dir, "state.db")}
+	w := &world{t: t, url: "http://" + addr, dir: dir, global: hashed, site: loginOn, endpoint: "off", store: "embedded " + filepath.Join(dir, "state.db")}
 	w.log = filepath.Join(w.dir, "log")
 	w.upstream = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
@@ -171,6 +173,9 @@ func (w *world) start() {
 	w.t.Helper()
 	if err := w.load(); err != nil {
 		w.t.Fatal(err)
+	}
+	if w.settled {
+		return // they are there
 	}
 	statetest.Eventually(w.t, "the accounts are made", func() bool {
 		text, err := os.ReadFile(w.log)
