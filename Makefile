@@ -8,7 +8,7 @@ LISTEN   ?= 127.0.0.1:8808
 FUZZTIME ?= 30s
 DIFFTIME ?= 10m
 
-.PHONY: run cluster build test bench conformance lint vuln fuzz differential reload clean compiler python redis-server
+.PHONY: run cluster build test bench conformance lint vuln fuzz differential reload clean compiler python redis-server chromium
 
 # The quickstart: a gateway with two MCP servers and two tokens, up until Ctrl-C.
 # Built first and not `go run`, so that SIGTERM reaches it too.
@@ -26,7 +26,7 @@ build:
 	go build -o caddy ./xcaddy
 
 # Run anew each time: the go command does not see that a test builds and starts Caddy.
-test: compiler python redis-server
+test: compiler python redis-server chromium
 	go vet ./...
 	@files=$$(find . -name '*.go' -not -path './.build/*' -not -path '*/node_modules/*' -exec gofmt -l {} +); \
 		if [ -n "$$files" ]; then echo "not formatted, run gofmt -w on: $$files"; exit 1; fi
@@ -44,6 +44,10 @@ python:
 # Tests of the store start their own.
 redis-server:
 	@command -v redis-server >/dev/null || { apt-get update -qq && apt-get install -y -qq redis-server; }
+
+# Tests of pages open them in it.
+chromium:
+	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; }
 
 # What security costs: ends with one line "secured/plain: R".
 bench: redis-server

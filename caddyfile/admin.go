@@ -19,6 +19,9 @@ import (
 //		admin        on
 //		admin_trusted_header <name> from <peers...>
 //		sessions     on
+//		docs         on
+//		docs_basic_auth on
+//		api_basic_auth  on
 //	}
 func parseAdmin(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	b := &block{helper: h}
@@ -57,6 +60,18 @@ var adminWords = words{
 	"login_rate": {func(b *block, d *caddyfile.Dispenser) (err error) {
 		b.admin.LoginRate, err = number(d)
 		return err
+	}, true},
+	"docs": {func(b *block, d *caddyfile.Dispenser) error {
+		b.admin.Docs = true
+		return on(d)
+	}, true},
+	"docs_basic_auth": {func(b *block, d *caddyfile.Dispenser) error {
+		b.admin.DocsBasicAuth = true
+		return on(d)
+	}, true},
+	"api_basic_auth": {func(b *block, d *caddyfile.Dispenser) error {
+		b.admin.APIBasicAuth = true
+		return on(d)
 	}, true},
 }
 

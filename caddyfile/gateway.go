@@ -66,7 +66,8 @@ func parseGateway(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	// Without an issuer there is no token to be had, and nothing to tell about it.
 	b.wellKnown.DisableMetadata = len(b.auth.Issuers) == 0
 	handlers := []json.RawMessage{object(&b.wellKnown, "handler", "mcp_well_known")}
-	if a := &b.admin; a.Login || a.Registration || a.LoginRate != 0 || a.Tokens || a.Sessions || a.Admin || a.AdminTrustedHeader != nil {
+	if a := &b.admin; a.Login || a.Registration || a.LoginRate != 0 || a.Tokens || a.Sessions || a.Admin || a.AdminTrustedHeader != nil ||
+		a.Docs || a.DocsBasicAuth || a.APIBasicAuth {
 		b.admin.PublicURL = b.auth.PublicURL
 		handlers = append(handlers, object(&b.admin, "handler", "mcp_admin"))
 	}

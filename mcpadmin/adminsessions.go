@@ -15,7 +15,7 @@ import (
 var sessionDuties = []duty{
 	{
 		method: http.MethodGet, path: "/mcp-sessions", summary: "Lists the MCP sessions of all users, or of one", query: []string{"user", "issuer", "limit", "offset"},
-		answer: sessionList{}, status: http.StatusOK, do: listMCPSessions,
+		answer: sessionList{}, status: http.StatusOK, refusals: []int{http.StatusNotFound}, do: listMCPSessions,
 	},
 	{
 		method: http.MethodDelete, path: "/mcp-sessions/{id}", summary: "Ends an MCP session, and its event streams",

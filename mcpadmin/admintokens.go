@@ -10,11 +10,11 @@ import (
 var tokenDuties = []duty{
 	{
 		method: http.MethodGet, path: "/tokens", summary: "Lists the API tokens of all users, or of one", query: []string{"user_email", "after", "limit"},
-		answer: catalogue.AllPage{}, status: http.StatusOK, do: listAllTokens,
+		answer: catalogue.AllPage{}, status: http.StatusOK, refusals: []int{http.StatusNotFound}, do: listAllTokens,
 	},
 	{
 		method: http.MethodPost, path: "/tokens", summary: "Makes an API token for a user",
-		body: newToken{}, answer: TokenMade{}, status: http.StatusCreated, do: createUserToken,
+		body: newToken{}, answer: TokenMade{}, status: http.StatusCreated, refusals: []int{http.StatusNotFound, http.StatusUnprocessableEntity}, do: createUserToken,
 	},
 	{
 		method: http.MethodGet, path: "/tokens/{id}", summary: "Tells what is known of an API token",
@@ -22,11 +22,11 @@ var tokenDuties = []duty{
 	},
 	{
 		method: http.MethodPut, path: "/tokens/{id}", summary: "Changes an API token, which holds for it at once",
-		body: TokenUpdate{}, answer: catalogue.Token{}, status: http.StatusOK, do: changeToken,
+		body: TokenUpdate{}, answer: catalogue.Token{}, status: http.StatusOK, refusals: []int{http.StatusUnprocessableEntity}, do: changeToken,
 	},
 	{
 		method: http.MethodDelete, path: "/tokens/{id}", summary: "Revokes an API token for good",
-		body: TokenRevocation{}, status: http.StatusNoContent, do: revokeUserToken,
+		body: TokenRevocation{}, optional: true, status: http.StatusNoContent, do: revokeUserToken,
 	},
 	{
 		method: http.MethodGet, path: "/tokens/{id}/usage", summary: "Tells how an API token was used in the last days", query: []string{"days"},

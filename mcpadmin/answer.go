@@ -39,7 +39,9 @@ var (
 
 // errorBody is the body of every error.
 type errorBody struct {
-	Error  string `json:"error"`
+	// What is wrong, for people.
+	Error string `json:"error"`
+	// What is wrong, as a stable word for programs.
 	Reason string `json:"reason"`
 }
 
@@ -96,14 +98,21 @@ func (h *table) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if status == http.StatusUnauthorized && header.Get("WWW-Authenticate") == "" {
 		header.Set("WWW-Authenticate", challenge)
 	}
+	var basic *basicError
+	if status == http.StatusUnauthorized && errors.As(err, &basic) {
+		header.Add("WWW-Authenticate", basicChallenge)
+	}
 	h.write(w, &answer{status, body})
 }
 
 // write writes an answer. Nobody may keep it, and no page may show it.
 func (h *table) write(w http.ResponseWriter, a *answer) {
+	kind, policy := "application/json", "default-src 'none'; frame-ancestors 'none'"
 	var body []byte
 	var err error
-	if a.body != nil {
+	if p, ok := a.body.(*page); ok {
+		kind, policy, body = "text/html; charset=utf-8", p.policy, p.html
+	} else if a.body != nil {
 		body, err = json.Marshal(a.body, json.Deterministic(true))
 	}
 	if err != nil {
@@ -112,7 +121,7 @@ func (h *table) write(w http.ResponseWriter, a *answer) {
 	}
 	header := w.Header()
 	for name, value := range map[string]string{
-		"Content-Type":            "application/json",
+		"Content-Type":            kind,
 		"Content-Length":          strconv.Itoa(len(body)),
 		"Cache-Control":           "no-store",
 		"Pragma":                  "no-cache",
@@ -120,7 +129,7 @@ func (h *table) write(w http.ResponseWriter, a *answer) {
 		"X-Content-Type-Options":  "nosniff",
 		"X-Frame-Options":         "DENY",
 		"Referrer-Policy":         "no-referrer",
-		"Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+		"Content-Security-Policy": policy,
 	} {
 		header.Set(name, value)
 	}

@@ -19,7 +19,6 @@ import (
 // on.
 func TestTokensPaths(t *testing.T) {
 	w, bob := newTokens(t)
-	w.change("admin@example.com", adminFirst, adminNext).want(http.StatusOK, "")
 	admin := w.login("admin@example.com", adminNext).want(http.StatusOK, "").str("access_token")
 	id, _ := w.issued(bob, object{"name": "ci", "expires_in_days": 1})
 	for path, want := range map[string]int{
@@ -69,7 +68,7 @@ func TestTokensPaths(t *testing.T) {
 // TestTokensHeld: a permission is held as the roles of the configuration give it to the
 // user now, wherever they do.
 func TestTokensHeld(t *testing.T) {
-	w := newWorld(t)
+	w := newSettled(t)
 	w.site = tokensOn + `
 		role team {
 			team support
@@ -103,7 +102,6 @@ func TestTokensHeld(t *testing.T) {
 			allow logging.write
 		}`
 	w.start()
-	w.change("bob@example.com", bobFirst, bobNext).want(http.StatusOK, "")
 	bob := w.login("bob@example.com", bobNext).want(http.StatusOK, "").str("access_token")
 	app, err := caddy.ActiveContext().AppIfConfigured("mcp_gateway")
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 func TestStoreDown(t *testing.T) {
 	server := redistest.Start(t)
 	w := newAdminWorld(t)
+	w.settled = false
 	w.store = "redis " + server.Addr + " {\n\t\t\ttimeout 500ms\n\t\t}"
 	w.start()
 	p, c := w.below(w.administrator()), w.caddyAdmin()

@@ -322,7 +322,7 @@ func TestCaddyAdminWithout(t *testing.T) {
 		t.Error(r.text)
 	}
 	for site, want := range map[string]string{
-		"admin on": "switch login on",
+		"admin on": "nobody can come in",
 		"login on\n\t\tadmin_trusted_header X-User from 127.0.0.1":                      "without admin",
 		"login on\n\t\tadmin on\n\t\tadmin_trusted_header Authorization from 127.0.0.1": "another meaning",
 		"login on\n\t\tadmin on\n\t\tadmin_trusted_header X-User from 0.0.0.0/0":        "everybody",

@@ -26,6 +26,11 @@ type duty struct {
 	query                 []string
 	body, answer          any
 	status                int
+	// refusals are the statuses of errors beside those that every duty can have; see
+	// errorsOf.
+	refusals []int
+	// optional is whether the body may be left out.
+	optional bool
 	// do does it. What it returns is the body of the answer.
 	do func(ctx context.Context, e *errand) (any, error)
 }
@@ -54,6 +59,7 @@ type entrance func(r *http.Request) (*errand, error)
 func (d duty) operation(below string, enter entrance) operation {
 	o := operation{
 		method: d.method, path: below + d.path, summary: d.summary, body: d.body, answer: d.answer, status: d.status,
+		access: administering, refusals: d.refusals, optional: d.optional,
 		act: func(w http.ResponseWriter, r *http.Request) (*answer, error) {
 			e, err := enter(r)
 			if err != nil {

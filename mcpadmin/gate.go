@@ -12,16 +12,12 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
 )
 
-// routeAdministration switches /admin/ on. The origin is that of the public URL.
-func (h *Handler) routeAdministration(origin string) (err error) {
+// routeAdministration switches /admin/ on.
+func (h *Handler) routeAdministration() (err error) {
 	if h.AdminTrustedHeader != nil {
 		if h.peers, err = h.AdminTrustedHeader.Compile(); err != nil {
 			return err
 		}
-	}
-	h.origins = http.NewCrossOriginProtection()
-	if err := h.origins.AddTrustedOrigin(origin); err != nil {
-		return err
 	}
 	for _, d := range duties() {
 		h.add(d.operation("/admin", h.enter))
@@ -50,13 +46,14 @@ var (
 )
 
 // administrator is the one place that decides who gets to /admin/. That is who sends the
-// token of an interactive session, or whom a trusted proxy names; whose account is there,
-// active, and an administrator's by now, whatever a token says; and whose token was not
-// revoked and does not bound what it reaches. API tokens are refused, whoever they are
-// of, since they are made to be handed out.
+// token of an interactive session or, where that is switched on, an address and its
+// password, or whom a trusted proxy names; whose account is there, active, and an
+// administrator's by now, whatever a token says; and whose token was not revoked and does
+// not bound what it reaches. API tokens are refused, whoever they are of, since they are
+// made to be handed out.
 //
-// There are no cookies. But a proxy that names people may know them by one, so that pages
-// of other sites must not have their browsers send changes here.
+// There are no cookies. But a proxy that names people may know them by one, and browsers
+// remember passwords, so that pages of other sites must not have them send changes here.
 func (h *Handler) administrator(r *http.Request) (account.User, error) {
 	if h.origins.Check(r) != nil {
 		return account.User{}, errForeignOrigin
@@ -72,14 +69,17 @@ func (h *Handler) administrator(r *http.Request) (account.User, error) {
 	case named != "":
 		return h.named(r, named)
 	case !authorized && !r.URL.Query().Has("access_token"):
-		return account.User{}, errCredentials
+		return account.User{}, offerBasic(h.APIBasicAuth, errCredentials)
 	}
-	v, err := h.visitor(r)
+	v, err := h.identify(r)
 	if err != nil {
 		return account.User{}, err
 	}
 	if err := administers(v.User); err != nil {
 		return account.User{}, err
+	}
+	if v.Claims == nil { // a password is for all that the account may do
+		return v.User, nil
 	}
 	return v.User, unbounded(v.Claims)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/resource"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
@@ -28,8 +29,8 @@ func init() {
 }
 
 // Handler is the gateway's own API in JSON. It answers these paths, below the path of
-// the public URL, and every other one below `/auth/`, `/tokens/`, `/reverse-proxy/` and
-// `/admin/` with 404; other requests are passed on:
+// the public URL, and every other one below `/auth/`, `/tokens/`, `/reverse-proxy/`,
+// `/admin/` and `/docs/` with 404; other requests are passed on:
 //
 // Request | Body | Answer
 // --------|------|-------
@@ -42,6 +43,8 @@ func init() {
 // `POST /oauth/revoke` | `token`, as a form (RFC 7009) | 200: whoever has a token of the gateway's can end it
 // `GET /reverse-proxy/sessions` | none | the MCP sessions of the user, or for an administrator all of them
 // `DELETE /reverse-proxy/sessions/{id}` | none | the MCP session is over, and its event streams
+// `GET /openapi.json` | none | what is switched on, in OpenAPI 3.1, if docs are on
+// `GET /docs` | none | the same as a page, if docs are on
 //
 // With tokens on, these answer to interactive sessions, too, below `/tokens`:
 //
@@ -94,8 +97,9 @@ type Handler struct {
 	Sessions bool `json:"sessions,omitempty"`
 
 	// Whether administrators have their API below `/admin/`. The mcp_gateway app must
-	// have accounts. It takes the token of an interactive session, and nothing of the
-	// gateway uses cookies. Default: false, each path is answered with 404.
+	// have accounts. It takes the token of an interactive session or, with
+	// api_basic_auth, an address and a password, and nothing of the gateway uses
+	// cookies. Default: false, each path is answered with 404.
 	Admin bool `json:"admin,omitempty"`
 
 	// A header in which a proxy in front of Caddy names an administrator, by the
@@ -103,7 +107,25 @@ type Handler struct {
 	// claims. Default: off, no header says who somebody is.
 	AdminTrustedHeader *mcpauth.TrustedHeader `json:"admin_trusted_header,omitempty"`
 
+	// Whether the API is described, at `/openapi.json` and `/docs`, to everybody who
+	// is logged in. The mcp_gateway app must have accounts. Default: false, both are
+	// answered with 404.
+	Docs bool `json:"docs,omitempty"`
+
+	// Whether these two can also be had by basic authentication (RFC 7617), with the
+	// address and the password of an account, as a browser asks for them. Each
+	// request counts as a login does: for login_rate, and for the lockout of the
+	// account. Default: false.
+	DocsBasicAuth bool `json:"docs_basic_auth,omitempty"`
+
+	// Whether the rest of the API can be used in that way, too, as far as it needs no
+	// session: `/auth/me` and, by administrators, `/admin/`. Default: false, the
+	// answer is 401.
+	APIBasicAuth bool `json:"api_basic_auth,omitempty"`
+
 	table
+	// base is the public URL in its one spelling.
+	base   string
 	app    *mcpauth.App
 	desk   *login.Desk
 	tokens *catalogue.Service
@@ -118,6 +140,10 @@ type Handler struct {
 	// sessions are the MCP sessions, issuer is whose subjects the accounts are.
 	sessions *session.Sessions
 	issuer   string
+	// described is the API's description in OpenAPI, and page the same for people;
+	// both are nil when docs are off.
+	described jsontext.Value
+	page      *page
 }
 
 // CaddyModule returns the Caddy module information.
@@ -139,7 +165,11 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	h.prefix = base.Prefix()
+	h.prefix, h.base = base.Prefix(), base.String()
+	h.origins = http.NewCrossOriginProtection()
+	if err := h.origins.AddTrustedOrigin(base.Origin()); err != nil {
+		return err
+	}
 	if h.LoginRate == 0 {
 		h.LoginRate = 10
 	}
@@ -150,7 +180,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.app = loaded.(*mcpauth.App)
 	h.desk, h.store, h.revocations = h.app.Desk(), h.app.Store(), h.app.Revocations()
 	h.tokens = h.app.Catalogue()
-	if (h.Login || h.Admin) && h.desk == nil {
+	if (h.Login || h.Admin || h.Docs || h.APIBasicAuth) && h.desk == nil {
 		return errors.New("nobody can log in: declare accounts in the global option mcp_gateway, at least an administrator")
 	}
 	if h.Registration {
@@ -171,7 +201,13 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		h.routeSessions()
 	}
 	if h.Admin {
-		return h.routeAdministration(base.Origin())
+		if err := h.routeAdministration(); err != nil {
+			return err
+		}
+	}
+	// Last: it describes the others.
+	if h.Docs {
+		return h.routeDocs()
 	}
 	return nil
 }
@@ -181,8 +217,8 @@ func (h *Handler) Validate() error {
 	if h.Registration && !h.Login {
 		return errors.New("registration makes no sense without login; switch that on, too")
 	}
-	if h.Admin && !h.Login && h.AdminTrustedHeader == nil {
-		return errors.New("admin makes no sense if nobody can come in; switch login on, or name an admin_trusted_header")
+	if h.Admin && !h.Login && h.AdminTrustedHeader == nil && !h.APIBasicAuth {
+		return errors.New("admin makes no sense if nobody can come in; switch login or api_basic_auth on, or name an admin_trusted_header")
 	}
 	if h.AdminTrustedHeader != nil && !h.Admin {
 		return errors.New("admin_trusted_header makes no sense without admin; switch that on, too")
@@ -190,20 +226,30 @@ func (h *Handler) Validate() error {
 	if h.Tokens && !h.Login {
 		return errors.New("tokens make no sense without login, which they are had by; switch that on, too")
 	}
+	if h.Docs && !h.Login && !h.DocsBasicAuth {
+		return errors.New("nobody can read the docs: switch login or docs_basic_auth on, too")
+	}
+	if h.DocsBasicAuth && !h.Docs {
+		return errors.New("docs_basic_auth makes no sense without docs; switch that on, too")
+	}
+	if h.APIBasicAuth && !h.Login && !h.Admin {
+		return errors.New("api_basic_auth makes no sense without login or admin; switch one of them on, too")
+	}
 	if h.LoginRate < 0 {
 		return errors.New("login_rate must be positive; leave it out for its default")
 	}
 	return nil
 }
 
-// own are the first segments of the paths that are answered, with 404 if need be.
-var own = []string{"/auth/", "/tokens/", revokePath + "/", "/reverse-proxy/", "/admin/"}
+// own are the paths that are answered, with 404 if need be. One with a slash at its end
+// stands for all below it, and for itself without the slash.
+var own = []string{"/auth/", "/tokens/", revokePath + "/", "/reverse-proxy/", "/admin/", "/docs/", "/openapi.json"}
 
 // owns reports whether a path is the handler's to answer.
 func (h *Handler) owns(path string) bool {
 	rest, ok := strings.CutPrefix(path, h.prefix)
 	return ok && slices.ContainsFunc(own, func(first string) bool {
-		return strings.HasPrefix(rest, first) || rest == strings.TrimSuffix(first, "/")
+		return strings.HasSuffix(first, "/") && strings.HasPrefix(rest, first) || rest == strings.TrimSuffix(first, "/")
 	})
 }
 

@@ -18,22 +18,114 @@ import (
 
 // routeLogin switches /auth/ on.
 func (h *Handler) routeLogin() {
-	h.add(operation{method: http.MethodPost, path: "/auth/login", summary: "Begins a session with a password", status: http.StatusOK, act: h.login})
-	h.add(operation{method: http.MethodPost, path: "/auth/refresh", summary: "Gives a session its next tokens", status: http.StatusOK, act: h.refresh})
-	h.add(operation{method: http.MethodPost, path: "/auth/logout", summary: "Ends the session", status: http.StatusOK, act: h.logout})
-	h.add(operation{method: http.MethodGet, path: "/auth/me", summary: "Tells who the session is of", status: http.StatusOK, act: h.me})
-	h.add(operation{method: http.MethodPost, path: "/auth/password", summary: "Changes a password, and ends all sessions of its user", status: http.StatusOK, act: h.password})
-	h.add(operation{method: http.MethodPost, path: "/auth/register", summary: "Makes an account, if registration is on", status: http.StatusCreated, act: h.register})
+	h.add(operation{
+		method: http.MethodPost, path: "/auth/login", summary: "Begins a session with a password", access: needsNothing,
+		body: credentials{}, answer: granted{}, status: http.StatusOK, refusals: []int{401, 403, 429}, act: h.login,
+	})
+	h.add(operation{
+		method: http.MethodPost, path: "/auth/refresh", summary: "Gives a session its next tokens", access: needsNothing,
+		body: refreshing{}, answer: granted{}, status: http.StatusOK, refusals: []int{401, 403}, act: h.refresh,
+	})
+	h.add(operation{
+		method: http.MethodPost, path: "/auth/logout", summary: "Ends the session", access: needsSession,
+		answer: ended{}, status: http.StatusOK, act: h.logout,
+	})
+	h.add(operation{
+		method: http.MethodGet, path: "/auth/me", summary: "Tells who the session is of", access: takesBasic,
+		answer: profile{}, status: http.StatusOK, act: h.me,
+	})
+	h.add(operation{
+		method: http.MethodPost, path: "/auth/password", summary: "Changes a password, and ends all sessions of its user", access: needsNothing,
+		body: passwordChange{}, answer: done{}, status: http.StatusOK, refusals: []int{401, 403, 429}, act: h.password,
+	})
+	h.add(operation{
+		method: http.MethodPost, path: "/auth/register", summary: "Makes an account, if registration is on", access: needsNothing,
+		body: registration{}, answer: registered{}, status: http.StatusCreated, refusals: []int{403, 409, 429}, act: h.register,
+	})
+}
+
+// credentials is the body of a login.
+type credentials struct {
+	// The address of the account, in upper or lower case.
+	Email text `json:"email"`
+	// Its password.
+	Password text `json:"password"`
+}
+
+// refreshing is the body of a refresh.
+type refreshing struct {
+	// The last refresh token of the session; one that was used before ends the session.
+	RefreshToken text `json:"refresh_token"`
+}
+
+// passwordChange is the body of a change of a password.
+type passwordChange struct {
+	// The address of the account.
+	Email text `json:"email"`
+	// Its present password.
+	Password text `json:"password"`
+	// The next one, which must satisfy the policy.
+	NewPassword text `json:"new_password"`
+}
+
+// registration is the body of a registration.
+type registration struct {
+	// The address of the account to be; it is not verified.
+	Email text `json:"email"`
+	// Its password, which must satisfy the policy.
+	Password text `json:"password"`
+	// What the user is called.
+	FullName text `json:"full_name,omitzero"`
 }
 
 // granted is the answer to a login and to a refresh (RFC 6749 section 5.1).
 type granted struct {
-	AccessToken      string       `json:"access_token"`
-	TokenType        string       `json:"token_type"`
-	ExpiresIn        int64        `json:"expires_in"`
-	RefreshToken     string       `json:"refresh_token"`
-	RefreshExpiresIn int64        `json:"refresh_expires_in"`
-	User             account.User `json:"user"`
+	// The session token: for this API, and an access token for MCP servers.
+	AccessToken string `json:"access_token"`
+	// How it is sent: bearer.
+	TokenType string `json:"token_type"`
+	// For how long the session token is good, in seconds.
+	ExpiresIn int64 `json:"expires_in"`
+	// By which the next tokens are had, once.
+	RefreshToken string `json:"refresh_token"`
+	// For how long the refresh token is good, in seconds.
+	RefreshExpiresIn int64 `json:"refresh_expires_in"`
+	// Who has logged in.
+	User account.User `json:"user"`
+}
+
+// ended is the answer to a logout.
+type ended struct {
+	// What was done, for people.
+	Message string `json:"message"`
+	// The id (jti) of the session token, which is not good any more.
+	RevokedToken string `json:"revoked_token"`
+}
+
+// profile is who asks.
+type profile struct {
+	// The account.
+	User account.User `json:"user"`
+	// The teams that the user is of.
+	Teams []account.Membership `json:"teams"`
+	// The roles that the user was given.
+	Roles []account.Assignment `json:"roles"`
+	// The session; not there with basic authentication.
+	Session string `json:"session_id,omitzero"`
+	// How long the session token is good; not there with basic authentication.
+	Expires time.Time `json:"token_expires_at,omitzero"`
+}
+
+// done is an answer that has nothing to tell.
+type done struct {
+	// What was done, for people.
+	Message string `json:"message"`
+}
+
+// registered is the answer to a registration.
+type registered struct {
+	// The new account.
+	User account.User `json:"user"`
 }
 
 func grant(g login.Grant) *answer {
@@ -45,10 +137,7 @@ func grant(g login.Grant) *answer {
 }
 
 func (h *Handler) login(w http.ResponseWriter, r *http.Request) (*answer, error) {
-	var body struct {
-		Email    text `json:"email"`
-		Password text `json:"password"`
-	}
+	var body credentials
 	if err := read(w, r, &body); err != nil {
 		return nil, err
 	}
@@ -66,9 +155,7 @@ func (h *Handler) login(w http.ResponseWriter, r *http.Request) (*answer, error)
 }
 
 func (h *Handler) refresh(w http.ResponseWriter, r *http.Request) (*answer, error) {
-	var body struct {
-		RefreshToken text `json:"refresh_token"`
-	}
+	var body refreshing
 	if err := read(w, r, &body); err != nil {
 		return nil, err
 	}
@@ -87,6 +174,12 @@ func (h *Handler) visitor(r *http.Request) (*login.Visitor, error) {
 	raw, refused := mcpauth.Bearer(r)
 	if refused != nil {
 		return nil, &refusal{status: refused.Status, reason: refused.Reason, message: refused.Message}
+	}
+	if usesBasic(r) {
+		if h.APIBasicAuth {
+			return nil, login.ErrNotSession
+		}
+		return nil, errBasicDisabled
 	}
 	if raw == "" {
 		return nil, &refusal{status: http.StatusUnauthorized, reason: "token_missing", message: "a session token is needed; log in"}
@@ -122,14 +215,11 @@ func (h *Handler) logout(_ http.ResponseWriter, r *http.Request) (*answer, error
 	if err := h.desk.Logout(r.Context(), v, clientIP(r)); err != nil {
 		return nil, err
 	}
-	return &answer{http.StatusOK, struct {
-		Message      string `json:"message"`
-		RevokedToken string `json:"revoked_token"`
-	}{"the session is over", v.Claims.TokenID}}, nil
+	return &answer{http.StatusOK, ended{"the session is over", v.Claims.TokenID}}, nil
 }
 
 func (h *Handler) me(_ http.ResponseWriter, r *http.Request) (*answer, error) {
-	v, err := h.visitor(r)
+	v, err := h.identify(r)
 	if err != nil {
 		return nil, err
 	}
@@ -144,23 +234,17 @@ func (h *Handler) me(_ http.ResponseWriter, r *http.Request) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &answer{http.StatusOK, struct {
-		User    account.User         `json:"user"`
-		Teams   []account.Membership `json:"teams"`
-		Roles   []account.Assignment `json:"roles"`
-		Session string               `json:"session_id"`
-		Expires time.Time            `json:"token_expires_at"`
-	}{v.User, teams, roles, v.Session, v.Claims.Expires.UTC()}}, nil
+	who := profile{User: v.User, Teams: teams, Roles: roles, Session: v.Session}
+	if v.Claims != nil {
+		who.Expires = v.Claims.Expires.UTC()
+	}
+	return &answer{http.StatusOK, who}, nil
 }
 
 // password changes a password. It takes the present one and no session, because who has
 // to change it cannot have one; it is the same check as that of a login.
 func (h *Handler) password(w http.ResponseWriter, r *http.Request) (*answer, error) {
-	var body struct {
-		Email       text `json:"email"`
-		Password    text `json:"password"`
-		NewPassword text `json:"new_password"`
-	}
+	var body passwordChange
 	if err := read(w, r, &body); err != nil {
 		return nil, err
 	}
@@ -183,9 +267,7 @@ func (h *Handler) password(w http.ResponseWriter, r *http.Request) (*answer, err
 	if err != nil {
 		return nil, err
 	}
-	return &answer{http.StatusOK, struct {
-		Message string `json:"message"`
-	}{"the password was changed; log in with it"}}, nil
+	return &answer{http.StatusOK, done{"the password was changed; log in with it"}}, nil
 }
 
 var errRegistration = &refusal{
@@ -197,11 +279,7 @@ func (h *Handler) register(w http.ResponseWriter, r *http.Request) (*answer, err
 	if !h.Registration {
 		return nil, errRegistration
 	}
-	var body struct {
-		Email    text `json:"email"`
-		Password text `json:"password"`
-		FullName text `json:"full_name"`
-	}
+	var body registration
 	if err := read(w, r, &body); err != nil {
 		return nil, err
 	}
@@ -218,9 +296,7 @@ func (h *Handler) register(w http.ResponseWriter, r *http.Request) (*answer, err
 	if err != nil {
 		return nil, err
 	}
-	return &answer{http.StatusCreated, struct {
-		User account.User `json:"user"`
-	}{user}}, nil
+	return &answer{http.StatusCreated, registered{user}}, nil
 }
 
 // limit bounds how often passwords are sent from one place, whosever they are.

@@ -15,6 +15,7 @@ func (h *Handler) routeOAuth() {
 	h.add(operation{
 		method: http.MethodPost, path: revokePath, status: http.StatusOK, act: h.revokeHeld,
 		summary: "Revokes a token of the gateway's that the sender has (RFC 7009)", body: RevocationForm{},
+		access: needsNothing, form: true, refusals: []int{http.StatusTooManyRequests}, failures: map[int]any{http.StatusBadRequest: oauthError{}},
 	})
 }
 

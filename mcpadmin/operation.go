@@ -17,14 +17,49 @@ type operation struct {
 	path string
 	// summary says in a sentence what it does, without a full stop.
 	summary string
-	// query are the names of the parameters that the query may have.
-	query []string
 	// body and answer are values of the types that are read and written, nil for
-	// none; their doc comments and tags describe them. status is the answer's.
+	// none; their doc comments and tags describe them: see schemas. status is the
+	// answer's.
 	body, answer any
 	status       int
 	act          action
+
+	// group is what it is listed under; empty stands for the first segment of the path.
+	group string
+	// query says which parameters the query string may have: their names, or a value of
+	// a struct type, whose members they are; nil for none.
+	query any
+	// form is whether the body is sent as an HTML form sends it, and optional whether
+	// it may be left out.
+	form, optional bool
+	// access is what has to be shown to be let in; nothing given, a session token.
+	access access
+	// refusals are the statuses of errors that nothing else here implies; see
+	// errorsOf.
+	refusals []int
+	// failures are values of the types of errors that have another body than all
+	// others, by their statuses.
+	failures map[int]any
 }
+
+// access is what an operation demands of who asks for it.
+type access uint8
+
+const (
+	// needsSession is for a session token, and nothing else.
+	needsSession access = iota
+	// needsNothing is for whoever asks.
+	needsNothing
+	// takesBasic is for a session token or, if that is switched on for the API, an
+	// address and a password: the action calls the handler's identify method.
+	takesBasic
+	// readsDocs is the same with the switch of the documentation, or for an API token:
+	// the action calls the reader method.
+	readsDocs
+	// administering is for what takesBasic is, or for whom a trusted proxy names: the
+	// action calls the administrator method.
+	administering
+)
 
 // action answers a request. What it returns is written as JSON.
 type action func(w http.ResponseWriter, r *http.Request) (*answer, error)

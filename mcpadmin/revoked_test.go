@@ -14,9 +14,8 @@ import (
 // TestRevoked: a session token that an administrator has revoked is good for nothing, and
 // neither is what it could be refreshed to when everyone's are.
 func TestRevoked(t *testing.T) {
-	w := newWorld(t)
+	w := newSettled(t)
 	w.start()
-	w.change("bob@example.com", bobFirst, bobNext).want(http.StatusOK, "")
 	session := w.login("bob@example.com", bobNext).want(http.StatusOK, "")
 	token := session.str("access_token")
 	w.get("/auth/me", token).want(http.StatusOK, "")

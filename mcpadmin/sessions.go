@@ -20,7 +20,7 @@ import (
 // routeSessions switches /reverse-proxy/sessions on.
 func (h *Handler) routeSessions() {
 	h.add(operation{
-		method: http.MethodGet, path: "/reverse-proxy/sessions", summary: "Lists MCP sessions: one's own, for an administrator all",
+		method: http.MethodGet, path: "/reverse-proxy/sessions", summary: "Lists MCP sessions: one's own, for an administrator all", query: paging,
 		answer: sessionList{}, status: http.StatusOK, act: h.listSessions,
 	})
 	h.add(operation{

@@ -14,21 +14,49 @@ import (
 
 // routeTokens switches /tokens on.
 func (h *Handler) routeTokens() {
+	changing := []int{http.StatusUnprocessableEntity}
+	making := []int{http.StatusNotFound, http.StatusUnprocessableEntity}
 	for _, o := range []operation{
-		{method: http.MethodPost, path: "/tokens", summary: "Makes an API token", body: TokenRequest{}, answer: TokenMade{}, status: http.StatusCreated, act: h.createToken},
-		{method: http.MethodGet, path: "/tokens", summary: "Lists one's own tokens and those of one's teams", answer: catalogue.Page{}, status: http.StatusOK, act: h.listTokens},
+		{method: http.MethodPost, path: "/tokens", summary: "Makes an API token", body: TokenRequest{}, answer: TokenMade{}, status: http.StatusCreated, refusals: making, act: h.createToken},
+		{method: http.MethodGet, path: "/tokens", summary: "Lists one's own tokens and those of one's teams", query: tokenFilter{}, answer: catalogue.Page{}, status: http.StatusOK, act: h.listTokens},
 		{method: http.MethodGet, path: "/tokens/{id}", summary: "Tells what is known of a token", answer: catalogue.Token{}, status: http.StatusOK, act: h.getToken},
-		{method: http.MethodPut, path: "/tokens/{id}", summary: "Changes a token, which holds for it at once", body: TokenUpdate{}, answer: catalogue.Token{}, status: http.StatusOK, act: h.updateToken},
-		{method: http.MethodDelete, path: "/tokens/{id}", summary: "Revokes a token for good", body: TokenRevocation{}, status: http.StatusNoContent, act: h.revokeToken},
-		{method: http.MethodPost, path: "/tokens/teams/{team_id}", summary: "Makes an API token for a team", body: TokenRequest{}, answer: TokenMade{}, status: http.StatusCreated, act: h.createToken},
-		{method: http.MethodGet, path: "/tokens/teams/{team_id}", summary: "Lists the tokens of a team", answer: catalogue.Page{}, status: http.StatusOK, act: h.listTeamTokens},
-		{method: http.MethodGet, path: "/tokens/admin/all", summary: "Lists all tokens, for administrators", answer: catalogue.AllPage{}, status: http.StatusOK, act: h.allTokens},
-		{method: http.MethodDelete, path: "/tokens/admin/{id}", summary: "Revokes anybody's token, for administrators", body: TokenRevocation{}, status: http.StatusNoContent, act: h.revokeAnyToken},
+		{method: http.MethodPut, path: "/tokens/{id}", summary: "Changes a token, which holds for it at once", body: TokenUpdate{}, answer: catalogue.Token{}, status: http.StatusOK, refusals: changing, act: h.updateToken},
+		{method: http.MethodDelete, path: "/tokens/{id}", summary: "Revokes a token for good", body: TokenRevocation{}, optional: true, status: http.StatusNoContent, act: h.revokeToken},
+		{method: http.MethodPost, path: "/tokens/teams/{team_id}", summary: "Makes an API token for a team", body: TokenRequest{}, answer: TokenMade{}, status: http.StatusCreated, refusals: making, act: h.createToken},
+		{method: http.MethodGet, path: "/tokens/teams/{team_id}", summary: "Lists the tokens of a team", query: tokenFilter{}, answer: catalogue.Page{}, status: http.StatusOK, act: h.listTeamTokens},
+		{method: http.MethodGet, path: "/tokens/admin/all", summary: "Lists all tokens, for administrators", query: allFilter{}, answer: catalogue.AllPage{}, status: http.StatusOK, refusals: []int{http.StatusNotFound}, act: h.allTokens},
+		{method: http.MethodDelete, path: "/tokens/admin/{id}", summary: "Revokes anybody's token, for administrators", body: TokenRevocation{}, optional: true, status: http.StatusNoContent, act: h.revokeAnyToken},
 		// Last of all: teams may have any name.
-		{method: http.MethodGet, path: "/tokens/{id}/usage", summary: "Tells how a token was used in the last days", answer: catalogue.Statistics{}, status: http.StatusOK, act: h.tokenUsage},
+		{method: http.MethodGet, path: "/tokens/{id}/usage", summary: "Tells how a token was used in the last days", query: usagePeriod{}, answer: catalogue.Statistics{}, status: http.StatusOK, act: h.tokenUsage},
 	} {
 		h.add(o)
 	}
+}
+
+// tokenFilter says which tokens are listed.
+type tokenFilter struct {
+	// How many at most.
+	Limit int `json:"limit,omitzero"`
+	// How many of them are skipped, from the first one on.
+	Offset int `json:"offset,omitzero"`
+	// Whether those are listed that cannot be used. Default: false.
+	Inactive bool `json:"include_inactive,omitzero"`
+}
+
+// allFilter says which of all tokens are listed.
+type allFilter struct {
+	// How many at most.
+	Limit int `json:"limit,omitzero"`
+	// The address of the user whose tokens they are. Left out, everybody's.
+	User string `json:"user_email,omitzero"`
+	// The next of the list before, which this one continues.
+	After string `json:"after,omitzero"`
+}
+
+// usagePeriod says for which time the use of a token is told.
+type usagePeriod struct {
+	// For how many days, this one included. Default: 30.
+	Days int `json:"days,omitzero"`
 }
 
 // TokenRequest is an API token to be.

@@ -16,10 +16,9 @@ const tokensOn = loginOn + "\n\t\ttokens on"
 // tools, and he owns the team support.
 func newTokens(t *testing.T) (w *world, bob string) {
 	t.Helper()
-	w = newWorld(t)
+	w = newSettled(t)
 	w.site = tokensOn
 	w.start()
-	w.change("bob@example.com", bobFirst, bobNext).want(http.StatusOK, "")
 	return w, w.login("bob@example.com", bobNext).want(http.StatusOK, "").str("access_token")
 }
 

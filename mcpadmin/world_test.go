@@ -47,6 +47,10 @@ type world struct {
 	endpoint string
 	// more are further sites, store is where the state is kept, by default in a file.
 	more, store string
+	// settled is whether those who have accounts have changed their first passwords.
+	settled bool
+	// contract is what the handler says about itself, if there is one.
+	contract *contract
 }
 
 const (
@@ -86,7 +90,7 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, url: "http://" + addr, dir: dir, global: accounts, site: loginOn, endpoint: "off", store: "embedded " + filepath.Join(dir, "state.db")}
+	w := &world{t: t, url: "http://" + addr, dir: dir, global: hashed, site: loginOn, endpoint: "off", store: "embedded " + filepath.Join(dir, "state.db")}
 	w.log = filepath.Join(w.dir, "log")
 	w.upstream = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
@@ -157,7 +161,11 @@ func (w *world) load() error {
 			w.t.Errorf("the configuration holds %q", secret)
 		}
 	}
-	return caddy.Load(config, true)
+	if err := caddy.Load(config, true); err != nil {
+		return err
+	}
+	w.contract = newContract(w.t)
+	return nil
 }
 
 // start loads it, and waits until the accounts are there.
@@ -165,6 +173,9 @@ func (w *world) start() {
 	w.t.Helper()
 	if err := w.load(); err != nil {
 		w.t.Fatal(err)
+	}
+	if w.settled {
+		return // they are there
 	}
 	statetest.Eventually(w.t, "the accounts are made", func() bool {
 		text, err := os.ReadFile(w.log)
@@ -228,6 +239,16 @@ var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 // that it then drops unserved: such a request is sent again.
 func (w *world) send(request *http.Request) *reply {
 	w.t.Helper()
+	var sent []byte
+	if request.GetBody != nil {
+		body, err := request.GetBody()
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if sent, err = io.ReadAll(body); err != nil {
+			w.t.Fatal(err)
+		}
+	}
 	response, err := client.Do(request)
 	for range 5 {
 		if !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
@@ -248,6 +269,9 @@ func (w *world) send(request *http.Request) *reply {
 	}
 	r := &reply{t: w.t, status: response.StatusCode, header: response.Header, text: string(text)}
 	_ = json.Unmarshal(text, &r.body)
+	if w.contract != nil {
+		w.contract.check(w.t, request, sent, r)
+	}
 	return r
 }
 

@@ -131,19 +131,19 @@ func TestIdleStreams(t *testing.T) {
 				raw = n.session(u, "s1", issue.Session{Teams: []string{"sales"}})
 			}
 			stream := n.listen(t, raw, "crm/listen")
-			if watched := n.handler.live.Watches(); watched != 1 {
+			if watched := n.handler.register.cache.Watches(); watched != 1 {
 				t.Errorf("%d streams are watched", watched)
 			}
 			tc.change(n, u, record)
 			if !tc.stays {
 				stream.ends()
 			} else {
-				statetest.Eventually(t, "it is watched again", func() bool { return n.handler.live.Watches() == 1 })
+				statetest.Eventually(t, "it is watched again", func() bool { return n.handler.register.cache.Watches() == 1 })
 				stream.hears(progress, progress)
 				n.update(alice, account.Update{Active: new(false)})
 				stream.ends()
 			}
-			statetest.Eventually(t, "nothing is watched any more", func() bool { return n.handler.live.Watches() == 0 })
+			statetest.Eventually(t, "nothing is watched any more", func() bool { return n.handler.register.cache.Watches() == 0 })
 		})
 	}
 }

@@ -50,13 +50,13 @@ func TestIdleStreamsMove(t *testing.T) {
 				n.copyTo(other)
 			}
 			stream := n.listen(t, raw, "notes/listen")
-			if watched := n.handler.live.Watches(); watched != 1 {
+			if watched := n.handler.register.cache.Watches(); watched != 1 {
 				t.Fatalf("%d streams are watched", watched)
 			}
 			moved, _ := startNode(t, other, nil)
 			if known {
 				statetest.Eventually(t, "it is watched in the other store", func() bool {
-					return n.handler.live.Watches() == 0 && moved.handler.live.Watches() == 1
+					return n.handler.register.cache.Watches() == 0 && moved.handler.register.cache.Watches() == 1
 				})
 				n.update(alice, account.Update{Active: new(false)})
 				end()
@@ -68,7 +68,7 @@ func TestIdleStreamsMove(t *testing.T) {
 				all := &moved.app.shared.watches
 				all.mu.Lock()
 				defer all.mu.Unlock()
-				return moved.handler.live.Watches() == 0 && len(all.idle) == 0
+				return moved.handler.register.cache.Watches() == 0 && len(all.idle) == 0
 			})
 		})
 	}

@@ -15,10 +15,10 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/internal/jsonrpc"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
-	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/catalogue"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/policy"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/scope"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/tasks"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
 )
 
 // Call is a request that mcp_auth has allowed: who sends it, to which server, and
@@ -49,10 +49,11 @@ type Call struct {
 	// last, if one did, and team the one in which its role holds, if it does not
 	// everywhere.
 	reason string
-	// spent is the record of the API token that was refused; see Refusal.
-	spent *catalogue.Record
-	rule  *policy.Rule
-	team  string
+	// issued is the API token of the gateway's own that was refused before there was a
+	// principal.
+	issued *token.Claims
+	rule   *policy.Rule
+	team   string
 	// cause is why it is beyond the token, if it is.
 	cause  scope.Cause
 	logger *zap.Logger

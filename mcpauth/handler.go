@@ -20,7 +20,6 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/steady"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/catalogue"
-	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/live"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/policy"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/revocation"
 	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/tasks"
@@ -142,9 +141,9 @@ type Handler struct {
 	// uses counts those of API tokens of the gateway's own.
 	uses *catalogue.Usage
 	// own is the issuer of the gateway's own tokens, if it is one of the issuers, and
-	// live what is known of those who hold them.
-	own  *token.Issuer
-	live *live.Cache
+	// register what is known of those who hold them.
+	own      *token.Issuer
+	register *register
 	// running is the configuration that runs, generation that of this one.
 	running    *atomic.Pointer[running]
 	generation uint64
@@ -270,7 +269,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		call.count(r, refusal == nil)
 	}
 	if refusal != nil {
-		call.reason, call.spent = refusal.Reason, refusal.spent
+		call.reason, call.issued = refusal.Reason, refusal.issued
 		h.log(r, call, refusal)
 		h.used(call, r, begun, refusal.Status, false)
 		if r.ContentLength != 0 && refusal.Status != http.StatusRequestTimeout {

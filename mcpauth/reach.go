@@ -5,12 +5,10 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/jsonrpc"
@@ -132,10 +130,8 @@ func (c *Call) reach(r *http.Request, now time.Time) *Refusal {
 		Team:       c.endpoint.visibility.Team,
 		Owner:      c.endpoint.visibility.Owner,
 		Subject:    c.Principal.Subject,
+		ClientIP:   clientAddress(r),
 		Now:        now,
-	}
-	if ip, ok := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string); ok {
-		request.ClientIP, _ = netip.ParseAddr(ip)
 	}
 	return c.beyond(c.Principal.Scope.Reach(&request), "")
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/caddymcp/caddy-mcp-gateway/internal/jsonrpc"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/mcp"
 	"github.com/caddymcp/caddy-mcp-gateway/internal/metric"
-	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/catalogue"
+	"github.com/caddymcp/caddy-mcp-gateway/mcpauth/token"
 )
 
 // Refusal is the gateway's own answer to a request: a status for HTTP and OAuth
@@ -25,14 +25,13 @@ type Refusal struct {
 	// ID is that of the request it answers, if there is one.
 	ID jsonrpc.ID
 
-	// spent is the record of the API token that was refused, if it is one of the
-	// gateway's own.
-	spent *catalogue.Record
-
 	challenge  string
 	allow      string
 	retryAfter string
 	data       []any
+	// issued is the API token of the gateway's own that was refused, if it has one for
+	// the record, and so before there is a principal.
+	issued *token.Claims
 }
 
 func refuse(status, code int, reason, message string) *Refusal {

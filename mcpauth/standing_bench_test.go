@@ -32,11 +32,11 @@ func TestHolderDoesNotAllocate(t *testing.T) {
 	n, tokens, hold := holders(t)
 	for name, token := range tokens {
 		hold(token)
-		known := n.handler.live.Len()
+		known := n.handler.register.cache.Len()
 		if got := testing.AllocsPerRun(200, func() { hold(token) }); got > 0 {
 			t.Errorf("%s: %v allocations", name, got)
 		}
-		if n.handler.live.Len() != known {
+		if n.handler.register.cache.Len() != known {
 			t.Errorf("%s: something was read", name)
 		}
 	}
@@ -55,7 +55,7 @@ func BenchmarkHolder(b *testing.B) {
 	b.Run("api, changed each time", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			n.handler.live.Changed("user/alice@example.com")
+			n.handler.register.cache.Changed("user/alice@example.com")
 			hold(tokens["api"])
 		}
 	})

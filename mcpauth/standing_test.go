@@ -312,5 +312,5 @@ func TestOthersAreNotBound(t *testing.T) {
 	n, _ := newNode(t, stored(t), map[string]any{"issuers": issuers})
 	raw := tokenOf(t, "reader", map[string]any{"token_use": "api"})
 	n.want(raw, map[string]string{"notes/list": "received"})
-	statetest.Eventually(t, "nothing is watched", func() bool { return n.handler.live.Len() == 0 })
+	statetest.Eventually(t, "nothing is watched", func() bool { return n.handler.register.cache.Len() == 0 })
 }

@@ -16,16 +16,14 @@ import (
 // audit log, when its answer is over. A status of 0 is for one that was cut off, or that
 // another handler has yet to answer.
 func (h *Handler) used(c *Call, r *http.Request, begun time.Time, status int, streamed bool) {
-	var record *catalogue.Record
-	switch p := c.Principal; {
-	case p != nil && p.standing != nil && p.standing.record != nil:
-		record = &p.standing.record.Value.Record
-	case c.spent != nil:
-		record = c.spent
-	default:
+	held := c.issued
+	if p := c.Principal; p != nil && p.standing != nil && p.standing.record != nil {
+		held = p.Claims
+	}
+	if held == nil {
 		return
 	}
-	use := catalogue.Use{ID: record.ID, Method: r.Method, Path: c.endpoint.path, Status: status, At: begun}
+	use := catalogue.Use{ID: held.TokenID, Method: r.Method, Path: c.endpoint.path, Status: status, At: begun}
 	took := time.Since(begun)
 	if !streamed {
 		use.Took = took
@@ -36,7 +34,7 @@ func (h *Handler) used(c *Call, r *http.Request, begun time.Time, status int, st
 		return
 	}
 	fields := []zap.Field{
-		zap.String("action", "token_use"), zap.String("target", record.ID), zap.String("user_id", record.UserID), zap.String("server", c.Server),
+		zap.String("action", "token_use"), zap.String("target", held.TokenID), zap.String("user_id", held.Subject), zap.String("server", c.Server),
 		zap.String("http_method", r.Method), zap.String("path", use.Path), zap.Int("status", status), zap.Duration("took", took),
 	}
 	if ip, ok := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string); ok {

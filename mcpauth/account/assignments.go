@@ -12,6 +12,7 @@ import (
 
 // Assignment is that a user has a role.
 type Assignment struct {
+	// Role is the name of the role.
 	Role string `json:"role"`
 	// Team is where the role is had; empty stands for everywhere.
 	Team string `json:"team_id,omitzero"`
@@ -19,8 +20,9 @@ type Assignment struct {
 	Expires time.Time `json:"expires_at,omitzero"`
 	// Active is whether it gives anything. One that does not is kept for later.
 	Active bool `json:"is_active"`
-	// By and Created say who made it, and when.
-	By      string    `json:"assigned_by"`
+	// By is who made it.
+	By string `json:"assigned_by"`
+	// Created is when it was made.
 	Created time.Time `json:"assigned_at"`
 }
 

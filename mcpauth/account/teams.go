@@ -40,11 +40,15 @@ const (
 
 // Membership is that a user is of a team.
 type Membership struct {
-	Team string     `json:"team_id"`
+	// Team is the ID of the team.
+	Team string `json:"team_id"`
+	// Role is what the user is to the team.
 	Role MemberRole `json:"role"`
-	// UserID and Email say who it is.
-	UserID string    `json:"user_id"`
-	Email  string    `json:"email"`
+	// UserID is the ID of the user.
+	UserID string `json:"user_id"`
+	// Email is the address of the user.
+	Email string `json:"email"`
+	// Joined is since when it is so.
 	Joined time.Time `json:"joined_at"`
 }
 

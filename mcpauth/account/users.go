@@ -18,7 +18,8 @@ type User struct {
 	// not even one who gets the address later.
 	ID string `json:"id"`
 	// Email is what the user logs in with, in lower case. It does not change.
-	Email    string `json:"email"`
+	Email string `json:"email"`
+	// FullName is what people call the user.
 	FullName string `json:"full_name,omitzero"`
 	// Admin is whether the user administers the gateway.
 	Admin bool `json:"is_admin"`
@@ -26,11 +27,15 @@ type User struct {
 	Active bool `json:"is_active"`
 	// MustChange is whether the password has to be changed before anything else. It
 	// is so for one that somebody else chose.
-	MustChange      bool      `json:"password_change_required"`
-	Created         time.Time `json:"created_at"`
-	Updated         time.Time `json:"updated_at"`
+	MustChange bool `json:"password_change_required"`
+	// Created is when the account was made.
+	Created time.Time `json:"created_at"`
+	// Updated is when it was last changed.
+	Updated time.Time `json:"updated_at"`
+	// PasswordChanged is when the password was last changed.
 	PasswordChanged time.Time `json:"password_changed_at,omitzero"`
-	LastLogin       time.Time `json:"last_login,omitzero"`
+	// LastLogin is when the user last began a session.
+	LastLogin time.Time `json:"last_login,omitzero"`
 }
 
 // userRecord is what is kept of a user.

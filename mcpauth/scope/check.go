@@ -97,9 +97,17 @@ func (s *Scope) Reach(q *Request) *Refusal {
 		return refusedVisibility
 	case !s.AllowsServer(q.Server):
 		return refusedServer
-	case !s.AllowsAddress(q.ClientIP):
+	}
+	return s.Admits(q.ClientIP, q.Now)
+}
+
+// Admits is the part of [Scope.Reach] that has nothing to do with a server: whether the
+// token is for this address and time.
+func (s *Scope) Admits(client netip.Addr, now time.Time) *Refusal {
+	switch {
+	case !s.AllowsAddress(client):
 		return refusedAddress
-	case !s.AllowsTime(q.Now):
+	case !s.AllowsTime(now):
 		return refusedTime
 	}
 	return nil
