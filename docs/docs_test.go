@@ -112,8 +112,8 @@ func (g *gateway) ask(t *testing.T, known *glossary, s *step) string {
 		for _, h := range shown.header {
 			answer.header = append(answer.header, [2]string{h[0], known.value(h[1], response.Header.Get(h[0]))})
 		}
-		if len(text) == 0 || response.Header.Get("Content-Type") == "text/event-stream" && shown.get("Content-Type") != "" {
-			return answer // events are left out
+		if len(text) == 0 || shown.body == "" && shown.get("Content-Type") != "" {
+			return answer // events, and what is too long for a page, are left out
 		}
 		var before *node
 		if shown.body != "" {
@@ -123,7 +123,7 @@ func (g *gateway) ask(t *testing.T, known *glossary, s *step) string {
 		return answer
 	}
 	answer := send()
-	if strings.Contains(path, "/usage") && answer.String() != s.answered {
+	if strings.Contains(path, "/usage") && answer.String() != s.answered && !strings.Contains(s.answered, `"total_requests": 0`) {
 		// It is written some seconds after the fact.
 		statetest.Eventually(t, "the use of the token is known", func() bool {
 			answer = send()
