@@ -164,6 +164,7 @@ func (s *sharedStore) Destruct() error {
 	if s.open {
 		s.cancel()
 		s.running.Wait()
+		s.sessions.Close()
 	}
 	return s.store.Close()
 }

@@ -89,6 +89,18 @@ func (t *Sessions) form(r state.Record) (*Session, error) {
 	return s, nil
 }
 
+// Close forgets all sessions, and ends their event streams: nobody follows the store any
+// more. In the store they go on to exist.
+func (t *Sessions) Close() {
+	t.mu.RLock()
+	var keys []string
+	for e := t.used.Front(); e != nil; e = e.Next() {
+		keys = append(keys, e.Value.(*Session).Key())
+	}
+	t.mu.RUnlock()
+	t.rows.Dropped(keys...)
+}
+
 // SetLimits replaces the limits.
 func (t *Sessions) SetLimits(limits Limits) {
 	t.mu.Lock()
