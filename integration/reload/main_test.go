@@ -192,6 +192,14 @@ func (p *process) ask(path string) string {
 		p.t.Fatal(err)
 	}
 	resp, err := p.admin.Do(r)
+	for range 5 {
+		if err == nil {
+			break
+		}
+		// Each reload, also one that is rejected, replaces the admin endpoint, and the
+		// one before may take a connection that it then drops.
+		resp, err = p.admin.Do(r)
+	}
 	if err != nil {
 		p.t.Fatal(err)
 	}
