@@ -2,6 +2,7 @@ package mcpadmin_test
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/caddymcp/caddy-mcp-gateway/internal/state/redis/redistest"
@@ -46,4 +47,22 @@ func TestStoreDown(t *testing.T) {
 	})
 	server.Start()
 	statetest.Eventually(t, "the store is back", func() bool { return c.ask(get, "/users/bob@example.com", nil).status != http.StatusServiceUnavailable })
+}
+
+// TestReady: a gateway is not ready before the accounts of its configuration are made, and
+// then whoever has one can log in.
+func TestReady(t *testing.T) {
+	server := redistest.New(t)
+	w := newAdminWorld(t)
+	w.settled = false
+	w.store = "redis " + server.Addr + " {\n\t\t\ttimeout 500ms\n\t\t}"
+	if err := w.load(); err != nil {
+		t.Fatal(err)
+	}
+	if r := w.get("/ready", ""); r.status != http.StatusServiceUnavailable || !strings.Contains(r.text, "declared_accounts") {
+		t.Errorf("got %d %s", r.status, r.text)
+	}
+	server.Start()
+	statetest.Eventually(t, "it is ready", func() bool { return w.get("/ready", "").status == http.StatusOK })
+	w.login("bob@example.com", bobFirst).want(http.StatusForbidden, "password_change_required")
 }

@@ -56,6 +56,12 @@ func (a *App) provisionAccounts(ctx caddy.Context) error {
 	if a.Accounts == nil {
 		return nil
 	}
+	a.Check("declared_accounts", func(time.Time) error {
+		if a.shared.declared.Load() {
+			return nil
+		}
+		return errors.New("the accounts of the configuration are not made yet")
+	})
 	logger := a.logger.Named("accounts")
 	accounts, err := account.New(a.store.store, a.Accounts.Config, logger)
 	if err != nil {
@@ -162,10 +168,12 @@ func (a *App) declare(ctx context.Context) {
 		err := a.desk.Accounts().Declare(ctx, a.declared, ended)
 		var refused *account.Error
 		if err == nil || ctx.Err() != nil {
+			a.shared.declared.Store(true)
 			return
 		}
 		a.logger.Error("the accounts of the configuration were not all made", zap.Error(err))
 		if !errors.Is(err, state.ErrUnavailable) && (!errors.As(err, &refused) || refused.Kind != account.Busy) {
+			a.shared.declared.Store(true) // the others are there
 			return
 		}
 		again := time.NewTimer(declareEvery)

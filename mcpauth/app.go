@@ -169,6 +169,8 @@ type shared struct {
 	// were ever loaded.
 	running     atomic.Pointer[running]
 	generations atomic.Uint64
+	// declared is whether the accounts of a configuration were made.
+	declared atomic.Bool
 	// streams are those that are open, watches who wants to know of revocations.
 	streams streams
 	watches watches
