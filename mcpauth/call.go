@@ -223,8 +223,15 @@ func (c *Call) OnTask(f func(id jsonrpc.ID) (state.Task, bool)) { c.onTask = f }
 func (c *Call) CountBytes(received *atomic.Int64) { c.received = received }
 
 // EndStream ends the event stream that answers the call, as a stream ends that has nothing
-// more to say. It must not be called before the header of the answer was seen.
-func (c *Call) EndStream() { c.end(errEnded) }
+// more to say: its session is over, because the token was revoked that began it or for
+// another reason. It must not be called before the header of the answer was seen.
+func (c *Call) EndStream(revoked bool) {
+	if revoked {
+		c.end(errRevoked)
+		return
+	}
+	c.end(errEnded)
+}
 
 // errEnded ends a stream together with its session.
 var errEnded = fmt.Errorf("%w: the session has ended", ErrStreamOver)

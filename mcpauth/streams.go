@@ -70,7 +70,7 @@ func (s *streams) leave(a *answer) {
 func (s *streams) drain(generation uint64, over time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.running, s.over = generation, over
+	s.running, s.over, s.closed = generation, over, false
 	var old []*answer
 	for a := range s.open {
 		if s.old(a) {

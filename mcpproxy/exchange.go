@@ -190,7 +190,8 @@ func (x *exchange) header(status int, h http.Header) *mcpauth.Refusal {
 		x.session.Count(len(x.begun), 0) // which it answers, whether that is read or not
 	}
 	if x.streamed && x.session != nil {
-		x.detach = x.session.Attach(x.call.EndStream)
+		streamed := x.session
+		x.detach = streamed.Attach(func() { x.call.EndStream(streamed.Revoked()) })
 	}
 	return nil
 }

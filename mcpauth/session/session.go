@@ -39,7 +39,9 @@ type Session struct {
 	// lastUsed is in nanoseconds since 1970, uses how many requests are running.
 	lastUsed atomic.Int64
 	uses     atomic.Int64
-	version  atomic.Value // mcp.Version
+	// revoked is whether it has ended because its token was revoked.
+	revoked atomic.Bool
+	version atomic.Value // mcp.Version
 	// messages and bytes are those that the store does not know of yet.
 	messages, bytes atomic.Int64
 
@@ -217,6 +219,9 @@ func (s *Session) Attach(end func()) (detach func()) {
 		delete(s.streams, &end)
 	}
 }
+
+// Revoked reports whether it has ended because its token was revoked.
+func (s *Session) Revoked() bool { return s.revoked.Load() }
 
 // Ended is for the mirror: the session is no more, or none that can be used.
 func (s *Session) Ended() {

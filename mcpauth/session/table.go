@@ -311,7 +311,10 @@ func (t *Sessions) Leave(s *Session, cause Cause) {
 }
 
 // expel ends a session whose token was revoked.
-func (t *Sessions) expel(s *Session) { t.Leave(s, EndRevoked) }
+func (t *Sessions) expel(s *Session) {
+	s.revoked.Store(true)
+	t.Leave(s, EndRevoked)
+}
 
 func (s *Session) parting() Parting {
 	return Parting{s.Server, s.Upstream, s.UpstreamID, s.Negotiated()}
